@@ -1,0 +1,46 @@
+# PGXS build of session_store: the build that ships.
+#   make && make install        WERROR=1 turns warnings into errors
+#   make installcheck           regress, isolation and TAP, each with servers of its own
+EXTENSION = session_store
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" session_store.control)
+MODULE_big = session_store
+
+SOURCES = $(sort $(wildcard src/*.cpp src/*/*.cpp))
+OBJS = $(SOURCES:.cpp=.o)
+
+# One file per domain, concatenated in the order of their names.
+INSTALL_SQL = $(sort $(wildcard sql/install/*.sql))
+INSTALL_SCRIPT = sql/session_store--$(EXTVERSION).sql
+DATA_built = $(INSTALL_SCRIPT)
+
+PG_CONFIG ?= pg_config
+CXX_STANDARD = -std=c++20
+# PostgreSQL 15 headers use `register`, which C++17 and later refuse.
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wno-register $(if $(WERROR),-Werror)
+PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CXXFLAGS = $(CXX_STANDARD) $(WARNINGS) $(EXTRA_CXXFLAGS)
+SHLIB_LINK = -lhiredis -lz $(EXTRA_SHLIB_LINK)
+# Link with the C++ driver, so that the C++ runtime is linked too.
+override COMPILER = $(CXX) $(CXXFLAGS)
+
+REGRESS = install stores upsert get touch expire destroy bytes direct bad_input rights \
+	redis_server status cleanup drop_extension
+REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=t/preload.conf --encoding=UTF8
+ISOLATION = logout_against_upsert upsert_upsert
+ISOLATION_OPTS = --temp-instance=tmp_check/isolation --temp-config=t/preload.conf
+TAP_TESTS = 1
+EXTRA_CLEAN = tmp_check $(OBJS:.o=.d) $(INSTALL_SCRIPT)
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# PGXS gives clang none of PG_CXXFLAGS when it makes bitcode, and knows nothing of changed headers.
+COMPILE.cxx.bc += $(CXX_STANDARD) -Wno-register
+%.o: %.cpp Makefile
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -MF $*.d -c -o $@ $<
+-include $(OBJS:.o=.d)
+# Bitcode is rebuilt whenever the object is: its headers are the same.
+$(OBJS:.o=.bc): %.bc: %.o
+
+$(INSTALL_SCRIPT): $(INSTALL_SQL) session_store.control Makefile
+	cat $(INSTALL_SQL) > $@

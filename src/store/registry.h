@@ -1,0 +1,103 @@
+// Stores and their settings: the registry table as plain data, cached per backend.
+#pragma once
+
+#include <cstdint>
+
+#include "postgres/pg.h"
+
+namespace session_store {
+
+enum class Payload : uint8_t { jsonb, bytea };
+enum class Phase : uint8_t { redis_only, dual_redis_primary, dual_pg_primary, pg_only };
+enum class OnEviction : uint8_t { keep, remove };
+
+inline constexpr int kMaxPrefixBytes = 512;
+
+// One store. Durations are microseconds. Plain data: copied by value into any memory.
+struct StoreSettings {
+	int32 id;
+	NameData name;
+	Oid relation;
+	Payload payload;
+	Phase phase;
+	int32 rollout_percent;
+	int64 default_ttl;
+	int64 touch_granularity;
+	int64 logout_guard;
+	int64 partition_interval;  // 0: not partitioned
+	int32 partitions_ahead;
+	int64 cleanup_interval;
+	int32 cleanup_batch_size;
+	int64 cleanup_max_duration;
+	int64 cleanup_delay;
+	int64 cleanup_grace;
+	bool has_redis_server;
+	NameData redis_server;
+	char redis_prefix[kMaxPrefixBytes + 1];
+	int64 verify_interval;
+	int32 verify_sample_size;
+	int32 max_delete_percent;
+	OnEviction on_eviction;
+	bool is_bound;  // set_phase was called somewhere
+	int64 bound_system;
+	Oid bound_database;
+};
+
+// Where the columns of a store's table stand, looked up by name.
+struct StoreColumns {
+	AttrNumber sid;
+	AttrNumber sess;
+	AttrNumber user_id;
+	AttrNumber expire;
+	AttrNumber created_at;
+	AttrNumber updated_at;
+	AttrNumber version;
+};
+
+// A store as backends use it. The pointer stays valid for the life of the backend; its contents are
+// those of the last lookup.
+struct Store {
+	NameData name;	// hash key
+	bool valid;
+	StoreSettings settings;
+	ArrayType *user_id_path;  // null when there is none; in the cache's memory
+	StoreColumns columns;
+	Oid sid_index;	// unique index on sid alone
+	Oid owner;
+	SPIPlanPtr plans[8];  // saved plans, by StorePlan
+};
+
+// The store of that name. ERROR undefined_object when there is none, with a hint.
+Store *find_store(const char *name);
+// The store whose table is `relation`, or null.
+Store *find_store_by_relation(Oid relation);
+
+// Opens the store's table with `lockmode` and makes sure that `store` describes it as it is now.
+Relation open_store_table(Store *store, LOCKMODE lockmode);
+
+// All stores (palloc'd array in the current memory context), for workers. Needs a transaction and
+// no privilege. Returns 0 stores when the extension is not installed in this database.
+int read_all_stores(StoreSettings **stores);
+// Fresh settings of one store by id; false when it is gone. Not cached.
+bool read_store(int32 id, StoreSettings *settings);
+
+// Whether the mirror of this store may run here: set_phase was called in this cluster and database.
+bool store_is_bound_here(const StoreSettings *settings);
+
+inline bool is_dual(Phase phase) {
+	return phase == Phase::dual_redis_primary || phase == Phase::dual_pg_primary;
+}
+const char *phase_name(Phase phase);
+// False when `name` is no phase.
+bool parse_phase(const char *name, Phase *phase);
+
+// OIDs of the extension's own objects; InvalidOid when the extension is not installed.
+Oid registry_relation();
+Oid extension_table(const char *name);
+// Owner of the extension's tables; ERROR when it is not installed.
+Oid extension_owner();
+
+// The current user owns the store's table (has the privileges of its owner), or ERROR.
+void require_store_owner(const Store *store);
+
+}  // namespace session_store

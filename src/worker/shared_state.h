@@ -1,0 +1,86 @@
+// What the workers of all databases share: who runs where, and what each mirror last reported.
+// One LWLock guards everything here; nobody holds it while doing anything else.
+#pragma once
+
+#include <cstdint>
+
+#include "postgres/pg.h"
+
+namespace session_store {
+
+inline constexpr int kMaxSupervisors = 64;
+inline constexpr int kMaxMirrors = 128;
+inline constexpr int kReportTextBytes = 256;
+
+enum class MirrorState : uint8_t {
+	none,		 // no report: no mirror has run since the server started
+	starting,	 // launched, not yet connected
+	connecting,	 // trying to reach Redis
+	waiting,	 // Redis answers but is not ready (loading, replica not in sync)
+	copying,	 // the full comparison is under way
+	in_sync,	 // following the live feed
+	paused,		 // bound to another cluster or database, or waits for an answer
+	failing,	 // an error keeps it from working; it tries again by itself
+};
+
+// What a mirror publishes about itself, every turn of its loop. Plain data.
+struct MirrorReport {
+	MirrorState state;
+	char detail[kReportTextBytes];		// the state in words, with the remedy where there is one
+	char last_error[kReportTextBytes];	// never a password, never a whole sid
+	TimestampTz last_error_at;
+	int64 lag_keys;			 // keys known to have changed and not yet applied
+	int64 lag_milliseconds;	 // age of the oldest of them
+	int64 redis_sessions;	 // keys under the prefix, -1 when unknown
+	int64 rejects_over_limit;
+	int64 applied;			 // sessions written or removed since the mirror started
+	int64 unchanged;		 // read and found equal
+	int64 hints;			 // invalidation messages
+	int64 gaps;				 // every cause of a full comparison but the first
+	int64 reconnects;
+	int64 comparisons;		 // full comparisons ended
+	int64 comparison_done;
+	int64 comparison_total;
+};
+
+struct SupervisorSlot {
+	Oid database;  // InvalidOid: free
+	pid_t pid;
+};
+
+struct MirrorSlot {
+	Oid database;  // InvalidOid: free
+	int32 store_id;
+	pid_t pid;	// 0: not running, the report is the last one's
+	MirrorReport report;
+};
+
+// Reserve and attach; called from _PG_init when preloaded, never in binary upgrade mode.
+void request_shared_state();
+// False when the library was not preloaded: the workers and their reports do not exist.
+bool shared_state_available();
+
+// Registers the running worker; false when another one already holds the place. Cleared at exit.
+bool claim_supervisor(Oid database);
+bool claim_mirror(Oid database, int32 store_id);
+
+pid_t supervisor_pid(Oid database);
+pid_t mirror_pid(Oid database, int32 store_id);
+
+void publish_mirror_report(Oid database, int32 store_id, const MirrorReport *report);
+// For parents: says why a mirror is not running (no free worker slot, backing off).
+void publish_mirror_state(Oid database, int32 store_id, MirrorState state, const char *detail);
+// False when there is no report for that store.
+bool get_mirror_report(Oid database, int32 store_id, MirrorReport *report, pid_t *pid);
+void forget_mirror(Oid database, int32 store_id);
+
+// Wakes the launcher, or the supervisor and mirrors of a database: sets their latches.
+void wake_launcher();
+void wake_workers(Oid database);
+
+// While a database is to be dropped, renamed or copied: its workers leave and none starts.
+void block_database(Oid database);
+void unblock_database(Oid database);
+bool database_is_blocked(Oid database);
+
+}  // namespace session_store
