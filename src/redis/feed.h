@@ -1,0 +1,247 @@
+// The change feed of one store: which keys changed, and what they hold now.
+//
+// Redis' client tracking in broadcast mode, redirected to its own connection S, says which keys
+// changed. That is a hint, never data: hints go into a dirty set, and fetch() reads key by key,
+// value and absolute expiry in one transaction, over connection R. One reader, one order. Whatever
+// may have lost a hint (a new connection, a flush, a swap, an overrun) shows in gap(): then a
+// comparison is needed, which puts every key of Redis, and every sid of PostgreSQL that the SCAN
+// did not report, into the same dirty set. Nothing is ever deleted because a SCAN did not see it.
+//
+// A turn of the worker:
+//     if (!feed.connected()) feed.connect();                // Error: back off, try again
+//     if (feed.gap() && !feed.comparing()) feed.begin_comparison();
+//     if (feed.scanning()) feed.scan_step();
+//     for (sids of PostgreSQL, once !scanning()) if (!feed.seen_in_scan(sid)) feed.mark(sid);
+//     feed.end_comparison();                                 // when that walk is over
+//     items = feed.fetch(n); apply in one transaction; feed.put_back(those skipped); feed.commit();
+//     if (nothing to do) feed.wait(naptime);
+// Each method returns, or throws redis::Error or std::bad_alloc. After an Error the connections are
+// closed, connected() is false, nothing dirty is lost, and what was in flight stays in flight until
+// commit() or put_back_all(). No method calls back but for Waiter::wait.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "core/dirty_set.h"
+#include "core/sid_filter.h"
+#include "redis/connection.h"
+#include "redis/endpoint.h"
+#include "redis/error.h"
+#include "redis/server_info.h"
+#include "redis/waiter.h"
+
+#include "core/cpp_only.h"
+
+namespace session_store::redis {
+
+inline constexpr std::size_t kMaxFetch = 250;
+inline constexpr std::int64_t kNoExpiry = std::numeric_limits<std::int64_t>::max();
+
+enum class ItemKind : std::uint8_t {
+	absent,     // gone: nil and no expiry of a key that is not there, in one transaction
+	value,      // a string: value, size, expire_ms
+	other_type, // type_name says which; expire_ms is known
+	too_large,  // value holds its first bytes, size all of it; expire_ms is known
+	error,      // not known this time: put it back
+};
+
+// One key as it was read. Views are into the feed's memory: valid until the next fetch(), commit()
+// or put_back_all().
+struct Item {
+	std::string_view key;
+	std::string_view sid; // the key without the prefix; any bytes: see core::check_sid
+	std::string_view value;
+	std::string_view type_name;
+	std::uint64_t size = 0;
+	std::int64_t expire_ms = kNoExpiry; // milliseconds since 1970, or kNoExpiry
+	ItemKind kind = ItemKind::error;
+};
+static_assert(std::is_trivially_destructible_v<Item>);
+
+// Why a comparison is needed; gap() is any number of them.
+enum Gap : unsigned {
+	kGapNone = 0,
+	kGapConnected = 1, // a new connection: hints before it are lost
+	kGapFlushed = 2,   // a database was flushed, or the data set replaced
+	kGapSwapped = 4,   // SWAPDB
+	kGapIdentity = 8,  // another run id or replication id than this feed has seen before
+	kGapOverflow = 16, // the dirty set was full
+};
+// Those that break continuity: what is absent may have been lost rather than ended.
+inline constexpr unsigned kGapBreaksContinuity = kGapFlushed | kGapSwapped | kGapIdentity;
+
+struct FeedLimits {
+	core::DirtySet::Limits dirty;
+	std::size_t filter_bytes = std::size_t{256} << 20;
+	std::size_t max_value = std::size_t{255} << 20;    // larger ones are too_large
+	std::size_t too_large_head = std::size_t{1} << 20; // of which this much is read
+	std::size_t single_bytes = std::size_t{4} << 20;   // a value larger than this is read alone
+	std::size_t exchange_bytes = std::size_t{8} << 20; // expected of one MULTI
+	std::size_t batch_bytes = std::size_t{16} << 20;   // of one fetch(), unless one value is larger
+	std::size_t scan_backlog = 10'000; // scan_step() waits while this many are dirty
+	std::chrono::milliseconds ping_interval{2000};
+	std::chrono::milliseconds poll_interval{1000};
+};
+
+struct FeedCounters {
+	std::uint64_t hints = 0;    // keys that invalidation messages named, prefix matched
+	std::uint64_t gaps = 0;     // times a gap was noticed
+	std::uint64_t connects = 0; // successful connect()s
+	std::uint64_t fetched = 0;  // keys read
+	std::uint64_t fetched_bytes = 0;
+	std::uint64_t scanned = 0;       // keys under the prefix, so far in this or at the last SCAN
+	std::int64_t other_keys = -1;    // keys of the database outside the prefix at the last SCAN
+	std::int64_t prefix_keys = -1;   // keys under the prefix at the last finished SCAN
+	std::int64_t database_keys = -1; // DBSIZE at the last poll
+};
+static_assert(std::is_trivially_destructible_v<FeedCounters>);
+
+class Feed {
+public:
+	using Clock = std::chrono::steady_clock;
+
+	// The waiter must outlive the feed. An empty prefix means every key of the database.
+	Feed(Endpoint endpoint, std::string prefix, Waiter &waiter, FeedLimits limits = {});
+	~Feed();
+	Feed(const Feed &) = delete;
+	Feed &operator=(const Feed &) = delete;
+
+	// Drops what connections there are and makes new ones, tracking acknowledged, Redis not
+	// loading. Sets kGapConnected, and what else it finds out about the time in between.
+	void connect();
+	void disconnect() noexcept;
+	bool connected() const noexcept { return subscriber_ != nullptr && reader_ != nullptr; }
+	// The Redis of the last connect(); fresh to a second while connected.
+	const ServerInfo &server() const noexcept { return server_; }
+
+	// Takes in every hint that is here, without waiting; keeps S alive with PINGs.
+	void pump();
+	// Waits for hints, a latch or the timeout, whichever comes first, and pumps. Keeps to the PING
+	// and INFO intervals meanwhile, so it may return timeout early.
+	Wake wait(std::chrono::milliseconds timeout);
+
+	// Why a comparison is needed, kGapNone when it is not. Stays until begin_comparison().
+	unsigned gap() const noexcept;
+	// Starts a SCAN from the beginning and returns the gap it answers; a gap noticed from here on
+	// needs another comparison. Calls fetch() and scan_step() in any order after it.
+	unsigned begin_comparison();
+	// One SCAN call: its keys are dirty afterwards. Does nothing once finished, nor while more than
+	// scan_backlog keys are dirty. Returns whether the SCAN goes on.
+	bool scan_step();
+	bool scanning() const noexcept { return phase_ == Phase::scanning; }
+	// From begin_comparison() to end_comparison() or the loss of the connection.
+	bool comparing() const noexcept { return phase_ != Phase::idle; }
+	// Whether the SCAN, now finished, reported the key of this sid. False when in doubt.
+	bool seen_in_scan(std::string_view sid) const noexcept;
+	// Makes the key of this sid dirty, as a candidate for having ended.
+	void mark(std::string_view sid);
+	// Lets go of the memory of the SCAN.
+	void end_comparison() noexcept;
+
+	// Reads at most max (and at most kMaxFetch) dirty keys, fewer when they are large; empty when
+	// nothing is dirty. They are in flight until commit(). What an earlier fetch() left in flight
+	// is put back first.
+	std::span<const Item> fetch(std::size_t max);
+	// The index-th item of the last fetch() is dirty again, behind the others.
+	void put_back(std::size_t index);
+	void put_back_all();
+	// The rest of the batch is copied. Frees the values.
+	void commit();
+
+	std::size_t dirty() const noexcept { return dirty_.size(); }
+	std::size_t in_flight() const noexcept { return dirty_.in_flight(); }
+	// How long the oldest change has waited to be committed.
+	std::chrono::milliseconds oldest_age() const;
+
+	// The barrier: everything Redis had accepted when start_barrier() was called has been hinted at
+	// once barrier_passed(), and has been committed once caught_up(). Two PINGs, the second after
+	// the first PONG, since Redis may answer one before a hint of the same loop. Lost with the
+	// connection. Means nothing while gap() or comparing().
+	void start_barrier();
+	bool barrier_passed() const noexcept { return barrier_ == Barrier::passed; }
+	bool caught_up() const;
+
+	const FeedCounters &counters() const noexcept { return counters_; }
+
+private:
+	enum class Phase : std::uint8_t { idle, scanning, walking };
+	enum class Barrier : std::uint8_t { none, first, second, passed };
+	struct Expected { // what STRLEN said of the key in flight with the same index
+		std::uint64_t size = 0;
+		bool failed = false;
+	};
+
+	void open_reader();
+	void open_subscriber();
+	void check_tracking(Connection &connection, long long id);
+	void subscribe(Connection &connection);
+	ServerInfo read_info(Connection &connection, bool with_memory);
+	void take_over_identity(const ServerInfo &now, bool reconnected);
+	void note_gap(unsigned reason) noexcept;
+
+	void handle_message(const redisReply &message);
+	void handle_invalidation(const redisReply &payload);
+	void handle_pong(std::string_view token);
+	void hint(std::string_view key);
+	void send_ping();
+	void poll_if_due();
+
+	void ask_sizes();
+	std::size_t fit_batch();
+	std::size_t exchange_end(std::size_t begin, std::size_t end) const;
+	void read_exchange(std::size_t begin, std::size_t end);
+	void read_head(std::size_t index);
+	void append_expiry_reads(std::size_t begin, std::size_t end, bool *with_time);
+	void ask_types();
+	void set_item(
+		std::size_t index, const redisReply &value, const redisReply &expiry, std::int64_t now_ms);
+	ReplyPtr read_exec(std::size_t queued);
+	void release_values() noexcept;
+
+	template <typename Fn>
+	auto guarded(Fn &&fn);
+
+	Endpoint endpoint_;
+	std::string prefix_;
+	std::string pattern_;
+	Waiter &waiter_;
+	FeedLimits limits_;
+
+	std::unique_ptr<Connection> subscriber_; // S
+	std::unique_ptr<Connection> reader_;     // R
+	bool has_pexpiretime_ = true;
+	ServerInfo server_;
+	bool seen_before_ = false; // server_ is of an earlier connection or poll
+
+	core::DirtySet dirty_;
+	unsigned gap_ = kGapNone;
+
+	Phase phase_ = Phase::idle;
+	std::string cursor_;
+	std::optional<core::SidFilter> seen_;
+
+	std::uint64_t ping_number_ = 0; // of the last PING sent
+	std::uint64_t pong_number_ = 0; // of the last PONG received
+	Clock::time_point ping_sent_{};
+	Clock::time_point polled_{};
+	Barrier barrier_ = Barrier::none;
+	std::uint64_t barrier_ping_ = 0;
+	Clock::time_point barrier_time_{};
+
+	std::vector<Item> items_;
+	std::vector<Expected> expected_;
+	std::vector<ReplyPtr> replies_; // own what the items show
+	FeedCounters counters_;
+};
+
+} // namespace session_store::redis
