@@ -32,8 +32,9 @@ app.use(session({
 const promised = (call) => new Promise((resolve, reject) => call((error) => (error ? reject(error) : resolve())));
 
 // Answer only when the store has what the request did, so that the user knows; express-session itself would answer
-// and lose the error of a save.
+// and lose the error of a save. touch first: save would give the session what was left of its life at the last save.
 async function answer(req, res, body) {
+	req.session.touch();
 	await promised((done) => req.session.save(done));
 	res.json(body);
 }

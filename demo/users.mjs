@@ -20,6 +20,8 @@ export class Users {
 		this.count = count;
 		this.agent = new http.Agent({ keepAlive: true, maxSockets: count });
 		this.stopping = false;
+		this.given_up = false;          // set when the demo is interrupted: a logout is then not insisted on
+		this.sleepers = new Set();
 		this.logged_out = new Set();    // sids whose logout succeeded
 		this.left_short = new Map();    // sids abandoned with a short life -> when it ends at the latest, Date.now()
 		this.totals = { requests: 0, logins: 0, touches: 0, changes: 0, logouts: 0, left: 0, errors: 0, lost: 0 };
@@ -32,7 +34,7 @@ export class Users {
 	// Every request under way is waited for; nobody sends another.
 	async stop() {
 		this.stopping = true;
-		for (const wake of this.sleepers ?? []) wake();
+		for (const wake of this.sleepers) wake();
 		await Promise.all(this.loops ?? []);
 		this.agent.destroy();
 	}
@@ -113,7 +115,6 @@ export class Users {
 
 	pause(milliseconds) {
 		if (this.stopping) return Promise.resolve();
-		this.sleepers ??= new Set();
 		return new Promise((resolve) => {
 			const wake = () => {
 				clearTimeout(timer);

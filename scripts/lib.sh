@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by the scripts here: packages, Node, a work directory, temporary PostgreSQL clusters, and steps with their time.
 #
 # Nothing here relies on a running service: a fresh Debian machine may forbid starting them (policy-rc.d), so every
@@ -136,10 +137,10 @@ is_ours() {
 
 # stop_pid pid [first signal]   ends with KILL what has not gone after ten seconds.
 stop_pid() {
-	local pid=$1 signal=${2:-TERM} turn
+	local pid=$1 signal=${2:-TERM}
 	is_ours "$pid" || return 0
 	as_root kill "-$signal" "$pid" 2>/dev/null || return 0
-	for turn in $(seq 100); do
+	for _ in $(seq 100); do
 		is_ours "$pid" || return 0
 		sleep 0.1
 	done
@@ -171,8 +172,8 @@ cleanup_work() {
 start_postgres() {
 	local name=$1 data=$work/$1
 	shift
-	as_server "$pg_bin/initdb" -D "$data" -U postgres --auth=trust --encoding=UTF8 --no-sync >"$work/$name.log" 2>&1 ||
-		{ tail -n 20 "$work/$name.log" >&2; die "initdb failed."; }
+	as_server "$pg_bin/initdb" -D "$data" -U postgres --auth=trust --encoding=UTF8 --no-sync >"$work/$name.initdb.log" 2>&1 ||
+		{ tail -n 20 "$work/$name.initdb.log" >&2; die "initdb failed."; }
 	{
 		printf "listen_addresses = ''\nunix_socket_directories = '%s'\nmax_connections = 50\n" "$work"
 		[ $# -eq 0 ] || printf '%s\n' "$@"
@@ -191,7 +192,7 @@ build_and_install() {
 	lib=$("$PG_CONFIG" --pkglibdir)
 	share=$("$PG_CONFIG" --sharedir)/extension
 	cmp -s "$tree/session_store.so" "$lib/session_store.so" || stale=1
-	for file in "$tree"/session_store.control "$tree"/session_store--*.sql; do
+	for file in "$tree"/session_store.control "$tree"/sql/session_store--*.sql; do
 		cmp -s "$file" "$share/$(basename "$file")" || stale=1
 	done
 	[ -n "$stale" ] || return 0
@@ -199,6 +200,17 @@ build_and_install() {
 		tail -n 30 "$log" >&2
 		die "The installation failed."
 	fi
+}
+
+# run_in_background name command ...   so that a signal reaches us at once, and then the command by its pid.
+run_in_background() {
+	local name=$1 status=0
+	shift
+	"$@" &
+	echo $! >"$work/pids/$name"
+	wait $! || status=$?
+	rm -f "$work/pids/$name"
+	return "$status"
 }
 
 seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'; }
