@@ -66,36 +66,41 @@ install_packages() {
 	rm -f "$log"
 }
 
+# What may be kept from one run to the next; root's is readable by the user who runs the servers.
 cache_dir() {
-	local dir=${XDG_CACHE_HOME:-${HOME:-/var/cache}/.cache}/session_store
+	local dir=/var/cache/session_store
+	[ "$(id -u)" -eq 0 ] || dir=${XDG_CACHE_HOME:-$HOME/.cache}/session_store
 	mkdir -p "$dir"
 	printf '%s' "$dir"
 }
 
 node_major() { "$1" -p 'process.versions.node.split(".")[0]' 2>/dev/null || printf 0; }
 
-# Set $node to a Node that the clients run on: node-redis needs 20, Debian 12 has 18, and npm has Node's own binaries.
+# Set $NODE, for us and what we start, to a Node that the clients run on: node-redis needs 20, Debian 12 has 18, and npm
+# has Node's own binaries.
 ensure_node() {
 	local arch dir log
-	[ -z "${node:-}" ] || return 0
-	install_packages "${packages_node[@]}"
-	node=$(command -v node)
-	[ "$(node_major "$node")" -lt "$node_major_needed" ] || return 0
+	[ "$(node_major "${NODE:-none}")" -lt "$node_major_needed" ] || return 0
+	command -v node >/dev/null || install_packages "${packages_node[@]}"
+	NODE=$(command -v node)
+	export NODE
+	[ "$(node_major "$NODE")" -lt "$node_major_needed" ] || return 0
 	case $(uname -m) in
 	x86_64) arch=x64 ;;
 	aarch64) arch=arm64 ;;
 	*) die "Node $node_major_needed or newer is needed, and none is known for $(uname -m): put one on PATH." ;;
 	esac
 	dir=$(cache_dir)/node-$node_fallback
-	node=$dir/node_modules/node-linux-$arch/bin/node
-	if [ "$(node_major "$node")" -lt "$node_major_needed" ]; then
+	NODE=$dir/node_modules/node-linux-$arch/bin/node
+	if [ "$(node_major "$NODE")" -lt "$node_major_needed" ]; then
+		install_packages "${packages_node[@]}"
 		say "Installing Node $node_fallback from npm (this machine's is $(node --version))"
 		mkdir -p "$dir"
 		log=$dir/install.log
 		(cd "$dir" && npm install --no-save --no-audit --no-fund --prefix "$dir" \
 			"node-linux-$arch@$node_fallback") >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "npm could not install Node."; }
 	fi
-	[ "$(node_major "$node")" -ge "$node_major_needed" ] || die "The Node from npm does not run here."
+	[ "$(node_major "$NODE")" -ge "$node_major_needed" ] || die "The Node from npm does not run here."
 }
 
 # ensure_node_modules folder   installs what its package-lock.json says, only when that is not what is there.
@@ -105,6 +110,7 @@ ensure_node_modules() {
 	stamp=$dir/node_modules/.installed
 	sum=$(sha256sum <"$dir/package-lock.json")
 	[ "$(cat "$stamp" 2>/dev/null)" != "$sum" ] || return 0
+	install_packages "${packages_node[@]}"
 	say "Installing the Node packages of ${dir#"$project_root"/}"
 	log=$(mktemp)
 	# npm itself runs on Debian's own Node; engines is what the packages need, which ensure_node has seen to.
