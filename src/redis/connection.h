@@ -11,7 +11,9 @@
 #include <initializer_list>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "redis/endpoint.h"
 #include "redis/error.h"
@@ -47,7 +49,9 @@ public:
 	static constexpr std::size_t kDefaultReplyLimit = std::size_t{16} << 20;
 	static constexpr std::size_t kMaxReplyElements = std::size_t{4} << 20;
 
-	// Connects, AUTHenticates and SELECTs. The waiter must outlive the connection.
+	// Connects, AUTHenticates, SELECTs and sees PING answered. Looking up a host name may block for
+	// as long as the resolver does; everything else waits through the waiter, which must outlive
+	// the connection.
 	Connection(const Endpoint &endpoint, Waiter &waiter);
 	~Connection();
 	Connection(const Connection &) = delete;
@@ -63,7 +67,8 @@ public:
 	void flush();
 
 	// Sends what is left and waits for the next reply, an error reply included, never null. Every
-	// byte that arrives renews the command timeout; a reply has kReplyTimeouts times that long.
+	// byte that arrives renews the command timeout; a whole reply has kReplyTimeouts times that
+	// long, and a millisecond more for each kilobyte.
 	ReplyPtr read_reply();
 	static constexpr int kReplyTimeouts = 10;
 
@@ -98,13 +103,13 @@ private:
 
 	void connect_tcp(const Endpoint &endpoint);
 	void connect_unix(const Endpoint &endpoint);
-	void finish_connect(const Endpoint &endpoint, Clock::time_point deadline);
+	bool adopt(redisContext *context, Clock::time_point deadline, std::string *why);
 	void log_in(const Endpoint &endpoint);
 	void guard_arrays();
 	void require_alive() const;
 	redisReply *parse();
 	bool read_some();
-	void wait(bool want_write, std::chrono::milliseconds timeout, const char *doing);
+	void wait_until(bool want_write, Clock::time_point deadline, const char *doing);
 	[[noreturn]] void fail(ErrorKind kind, std::string_view message);
 	[[noreturn]] void fail_with_context(std::string_view doing);
 
@@ -115,6 +120,8 @@ private:
 	std::size_t reply_limit_ = kDefaultReplyLimit;
 	std::size_t reply_bytes_ = 0; // read for the reply that is not complete yet
 	bool unsent_ = false;
+	std::vector<const char *> argument_data_; // scratch of append()
+	std::vector<std::size_t> argument_sizes_;
 };
 
 } // namespace session_store::redis

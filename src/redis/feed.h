@@ -133,7 +133,8 @@ public:
 	// Why a comparison is needed, kGapNone when it is not. Stays until begin_comparison().
 	unsigned gap() const noexcept;
 	// Starts a SCAN from the beginning and returns the gap it answers; a gap noticed from here on
-	// needs another comparison. Calls fetch() and scan_step() in any order after it.
+	// needs another comparison. A comparison that is not ended, because another one begins or the
+	// connection is lost, leaves its gap to the next. Call fetch() and scan_step() in any order.
 	unsigned begin_comparison();
 	// One SCAN call: its keys are dirty afterwards. Does nothing once finished, nor while more than
 	// scan_backlog keys are dirty. Returns whether the SCAN goes on.
@@ -145,12 +146,14 @@ public:
 	bool seen_in_scan(std::string_view sid) const noexcept;
 	// Makes the key of this sid dirty, as a candidate for having ended.
 	void mark(std::string_view sid);
-	// Lets go of the memory of the SCAN.
+	// The walk over PostgreSQL is done and every candidate marked: the gap is answered, once what
+	// is dirty has been committed. Frees the memory of the SCAN. Does nothing while scanning().
 	void end_comparison() noexcept;
 
 	// Reads at most max (and at most kMaxFetch) dirty keys, fewer when they are large; empty when
 	// nothing is dirty. They are in flight until commit(). What an earlier fetch() left in flight
 	// is put back first.
+	// put back first. When it throws, what it had taken is dirty again.
 	std::span<const Item> fetch(std::size_t max);
 	// The index-th item of the last fetch() is dirty again, behind the others.
 	void put_back(std::size_t index);
@@ -176,40 +179,52 @@ public:
 private:
 	enum class Phase : std::uint8_t { idle, scanning, walking };
 	enum class Barrier : std::uint8_t { none, first, second, passed };
-	struct Expected { // what STRLEN said of the key in flight with the same index
-		std::uint64_t size = 0;
-		bool failed = false;
-	};
 
-	void open_reader();
-	void open_subscriber();
-	void check_tracking(Connection &connection, long long id);
-	void subscribe(Connection &connection);
-	ServerInfo read_info(Connection &connection, bool with_memory);
-	void take_over_identity(const ServerInfo &now, bool reconnected);
+	// Runs fn; whatever it throws closes the connections, which may be in the middle of a reply.
+	template <typename Fn>
+	auto guarded(Fn &&fn) {
+		try {
+			return fn();
+		} catch (...) {
+			disconnect();
+			throw;
+		}
+	}
+
+	// feed.cpp: connections, hints, scan, barrier
+	void require_connected() const;
+	std::string open_subscriber();
+	void open_reader(const std::string &run_id);
+	void check_tracking(std::string_view client_id);
+	void subscribe();
+	ServerInfo read_info(bool with_memory);
+	void compare_with_last(const ServerInfo &now);
 	void note_gap(unsigned reason) noexcept;
-
+	void drain();
+	void poll_if_due();
 	void handle_message(const redisReply &message);
 	void handle_invalidation(const redisReply &payload);
 	void handle_pong(std::string_view token);
-	void hint(std::string_view key);
+	void hint(std::string_view key, Clock::time_point now);
 	void send_ping();
-	void poll_if_due();
+	void finish_scan();
+	std::chrono::milliseconds until_chores() const;
 
+	// feed_fetch.cpp: reading one batch
+	void read_batch();
 	void ask_sizes();
-	std::size_t fit_batch();
+	std::size_t fit_batch() const;
 	std::size_t exchange_end(std::size_t begin, std::size_t end) const;
 	void read_exchange(std::size_t begin, std::size_t end);
 	void read_head(std::size_t index);
-	void append_expiry_reads(std::size_t begin, std::size_t end, bool *with_time);
+	void append_expiry_reads(std::size_t begin, std::size_t end);
 	void ask_types();
 	void set_item(
 		std::size_t index, const redisReply &value, const redisReply &expiry, std::int64_t now_ms);
 	ReplyPtr read_exec(std::size_t queued);
+	std::size_t read_cost(std::size_t index) const;
+	bool is_too_large(std::size_t index) const { return sizes_[index] > limits_.max_value; }
 	void release_values() noexcept;
-
-	template <typename Fn>
-	auto guarded(Fn &&fn);
 
 	Endpoint endpoint_;
 	std::string prefix_;
@@ -219,12 +234,13 @@ private:
 
 	std::unique_ptr<Connection> subscriber_; // S
 	std::unique_ptr<Connection> reader_;     // R
-	bool has_pexpiretime_ = true;
-	ServerInfo server_;
-	bool seen_before_ = false; // server_ is of an earlier connection or poll
+	bool has_pexpiretime_ = true;            // Redis 7.0; else TIME and PTTL
+	ServerInfo server_;                      // of the last connect() or poll
+	bool seen_server_ = false;
 
 	core::DirtySet dirty_;
 	unsigned gap_ = kGapNone;
+	unsigned answering_ = kGapNone; // what the comparison under way answers
 
 	Phase phase_ = Phase::idle;
 	std::string cursor_;
@@ -239,8 +255,8 @@ private:
 	Clock::time_point barrier_time_{};
 
 	std::vector<Item> items_;
-	std::vector<Expected> expected_;
-	std::vector<ReplyPtr> replies_; // own what the items show
+	std::vector<std::uint64_t> sizes_; // what STRLEN said of each key in flight; 0 for other types
+	std::vector<ReplyPtr> replies_;    // own what the items show
 	FeedCounters counters_;
 };
 
