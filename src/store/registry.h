@@ -54,6 +54,20 @@ struct StoreColumns {
 	AttrNumber version;
 };
 
+// The saved plans of a store, see store/plans.cpp.
+enum class StorePlan : uint8_t {
+	upsert,
+	insert_not_live,
+	update_version,
+	touch,
+	expire,
+	destroy,
+	merge,
+	expire_user,
+	user_sessions,
+};
+inline constexpr int kStorePlans = 9;
+
 // A store as backends use it. The pointer stays valid for the life of the backend; its contents are
 // those of the last lookup.
 struct Store {
@@ -61,18 +75,20 @@ struct Store {
 	bool valid;
 	StoreSettings settings;
 	ArrayType *user_id_path;  // null when there is none; in the cache's memory
+	bool table_known;		  // what follows describes the table as it is
 	StoreColumns columns;
 	Oid sid_index;	// unique index on sid alone
 	Oid owner;
-	SPIPlanPtr plans[8];  // saved plans, by StorePlan
+	SPIPlanPtr plans[kStorePlans];	// saved, null until first used
 };
 
 // The store of that name. ERROR undefined_object when there is none, with a hint.
 Store *find_store(const char *name);
-// The store whose table is `relation`, or null.
-Store *find_store_by_relation(Oid relation);
+// The store whose open table is `relation`, described as it is now, or null.
+Store *find_store_of(Relation relation);
 
 // Opens the store's table with `lockmode` and makes sure that `store` describes it as it is now.
+// ERROR when the table is gone or is no session table any more.
 Relation open_store_table(Store *store, LOCKMODE lockmode);
 
 // All stores (palloc'd array in the current memory context), for workers. Needs a transaction and
@@ -80,6 +96,9 @@ Relation open_store_table(Store *store, LOCKMODE lockmode);
 int read_all_stores(StoreSettings **stores);
 // Fresh settings of one store by id; false when it is gone. Not cached.
 bool read_store(int32 id, StoreSettings *settings);
+
+// The settings in a row of the registry.
+void settings_of_row(HeapTuple row, TupleDesc descriptor, StoreSettings *settings);
 
 // Whether the mirror of this store may run here: set_phase was called in this cluster and database.
 bool store_is_bound_here(const StoreSettings *settings);

@@ -6,14 +6,22 @@
 namespace session_store {
 
 enum class WriteOrigin : uint8_t {
-	application,  // any statement of a user, direct or through the functions
-	mirror,		  // a copy of what Redis holds: no guard, no refusal in dual phases, no tombstone
-	housekeeping, // destroy: removes without a tombstone
+	application,   // any statement of a user, direct or through the functions
+	mirror,		   // a copy of what Redis holds: no guard, no refusal in dual phases, no tombstone
+	housekeeping,  // destroy: removes without a tombstone
 };
 
-// What the row trigger sees while a statement of ours runs on `relation`. Reset by end_write, and
-// at the end of any (sub)transaction.
+// What the row trigger is to know while a statement of ours runs on `relation`. Holds until
+// end_write, or until the (sub)transaction ends by an error.
 void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled);
 void end_write();
+
+// For the row trigger: what begin_write said for this table, or application.
+WriteOrigin write_origin(Oid relation);
+bool user_id_is_settled(Oid relation);
+
+// Counts the rows that the logout guard took back after they were inserted; a statement that
+// inserts one row compares before and after.
+extern uint64 guarded_inserts;
 
 }  // namespace session_store

@@ -1,0 +1,65 @@
+-- Session functions. ttl and expire are alternatives; neither means the store's default_ttl.
+
+CREATE FUNCTION session_store.upsert(sid text, sess jsonb, ttl interval DEFAULT NULL,
+		expire timestamptz DEFAULT NULL, user_id text DEFAULT NULL,
+		expected_version bigint DEFAULT NULL, store name DEFAULT 'sessions') RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_upsert';
+COMMENT ON FUNCTION session_store.upsert(text, jsonb, interval, timestamptz, text, bigint, name) IS
+	'creates or replaces a session; returns its new version, or NULL with nothing changed when expected_version is not the current one (0: must not be live) or the sid was ended within logout_guard';
+
+CREATE FUNCTION session_store.upsert_bytes(sid text, sess bytea, ttl interval DEFAULT NULL,
+		expire timestamptz DEFAULT NULL, user_id text DEFAULT NULL,
+		expected_version bigint DEFAULT NULL, store name DEFAULT 'sessions') RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_upsert_bytes';
+COMMENT ON FUNCTION session_store.upsert_bytes(text, bytea, interval, timestamptz, text, bigint, name) IS
+	'upsert for a store of bytea payloads';
+
+CREATE FUNCTION session_store.get(sid text, store name DEFAULT 'sessions') RETURNS jsonb
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'session_store_get';
+COMMENT ON FUNCTION session_store.get(text, name) IS
+	'the payload of a live session, else NULL; reads only';
+
+CREATE FUNCTION session_store.get_bytes(sid text, store name DEFAULT 'sessions') RETURNS bytea
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'session_store_get_bytes';
+COMMENT ON FUNCTION session_store.get_bytes(text, name) IS
+	'the payload of a live session as bytes, else NULL; of a jsonb store its text; reads only';
+
+CREATE FUNCTION session_store.get_versioned(sid text, store name DEFAULT 'sessions',
+		OUT sess jsonb, OUT version bigint, OUT expire timestamptz) RETURNS record
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'session_store_get_versioned';
+COMMENT ON FUNCTION session_store.get_versioned(text, name) IS
+	'the payload of a live session with its version, for upsert(expected_version), and its expiry; NULLs when it is not live';
+
+CREATE FUNCTION session_store.get_and_touch(sid text, ttl interval DEFAULT NULL,
+		expire timestamptz DEFAULT NULL, store name DEFAULT 'sessions') RETURNS jsonb
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_get_and_touch';
+COMMENT ON FUNCTION session_store.get_and_touch(text, interval, timestamptz, name) IS
+	'get and touch in one call';
+
+CREATE FUNCTION session_store.get_bytes_and_touch(sid text, ttl interval DEFAULT NULL,
+		expire timestamptz DEFAULT NULL, store name DEFAULT 'sessions') RETURNS bytea
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_get_bytes_and_touch';
+COMMENT ON FUNCTION session_store.get_bytes_and_touch(text, interval, timestamptz, name) IS
+	'get_bytes and touch in one call';
+
+CREATE FUNCTION session_store.touch(sid text, ttl interval DEFAULT NULL,
+		expire timestamptz DEFAULT NULL, store name DEFAULT 'sessions') RETURNS boolean
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_touch';
+COMMENT ON FUNCTION session_store.touch(text, interval, timestamptz, name) IS
+	'extends a live session, writing at most once in touch_granularity; true when it is live';
+
+CREATE FUNCTION session_store.expire(sid text, store name DEFAULT 'sessions') RETURNS boolean
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_expire';
+COMMENT ON FUNCTION session_store.expire(text, name) IS
+	'logs out: removes a live session and refuses late writes of its sid for logout_guard; true when it was live';
+
+CREATE FUNCTION session_store.destroy(sid text, store name DEFAULT 'sessions') RETURNS boolean
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_destroy';
+COMMENT ON FUNCTION session_store.destroy(text, name) IS
+	'removes a session and its tombstone: the sid can be used again at once; true when it was live';
+
+-- The one trigger of every session table, on every statement that writes it.
+CREATE FUNCTION session_store.row_trigger() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_row_trigger';
+COMMENT ON FUNCTION session_store.row_trigger() IS
+	'keeps version, updated_at, user_id and the logout guard right for every writer of a session table';

@@ -1,0 +1,32 @@
+// Where PostgreSQL 15, 17 and 18 differ: one name for each, the newest version's where there is one.
+#pragma once
+
+#include "postgres/pg.h"
+
+namespace session_store {
+
+inline bool owns_relation(Oid relation, Oid user) {
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relation, user);
+#else
+	return pg_class_ownercheck(relation, user);
+#endif
+}
+
+inline bool may_use_schema(Oid schema, Oid role) {
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) {
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, nullptr, keys, 0);
+#else
+	return index_beginscan(table, index, snapshot, keys, 0);
+#endif
+}
+
+}  // namespace session_store

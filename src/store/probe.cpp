@@ -1,0 +1,77 @@
+// Finding a session by its index.
+#include "store/probe.h"
+
+#include "postgres/compat.h"
+
+extern "C" {
+#include "catalog/pg_collation.h"
+#include "utils/rls.h"
+}
+
+namespace session_store {
+
+namespace {
+
+int64 column_value(TupleTableSlot *slot, AttrNumber column) {
+	bool is_null;
+	Datum value = slot_getattr(slot, column, &is_null);
+	return is_null ? 0 : DatumGetInt64(value);
+}
+
+Found probe_with(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload,
+				 Snapshot snapshot) {
+	Found found = {};
+	Relation index = index_open(store->sid_index, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(table, nullptr);
+	IndexScanDesc scan = begin_index_scan(table, index, snapshot, 1);
+	ScanKeyData key;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
+	index_rescan(scan, &key, 1, nullptr, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, slot)) {
+		found.expire = column_value(slot, store->columns.expire);
+		found.live = found.expire > now;
+		if (found.live) {
+			found.version = column_value(slot, store->columns.version);
+			bool is_null;
+			Datum sess = want_payload ? slot_getattr(slot, store->columns.sess, &is_null) : 0;
+			if (want_payload)
+				found.sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
+		}
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+}  // namespace
+
+Found probe(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
+	return probe_with(store, table, sid, now, want_payload, GetActiveSnapshot());
+}
+
+Found probe_latest(const Store *store, Relation table, text *sid, TimestampTz now,
+				   bool want_payload) {
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Found found = probe_with(store, table, sid, now, want_payload, snapshot);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+Relation open_for_probe(Store *store) {
+	Relation table = open_store_table(store, AccessShareLock);
+	AclResult allowed = pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_SELECT);
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(table));
+	if (table->rd_rel->relrowsecurity &&
+		check_enable_rls(RelationGetRelid(table), InvalidOid, false) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("row-level security applies to table \"%s\" of store \"%s\"",
+						RelationGetRelationName(table), NameStr(store->name)),
+				 errhint("The session functions do not work under row-level security: call them as "
+						 "the owner of the table, or disable it.")));
+	return table;
+}
+
+}  // namespace session_store

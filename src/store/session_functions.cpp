@@ -1,0 +1,210 @@
+// The session functions: upsert, get, touch, expire and their kin.
+//
+// Readers probe the index; writers run one saved statement through SPI with the caller's rights, and
+// the row trigger does the rest. get judges expiry by the start of the statement, so that it is
+// stable within it; writers judge by the clock.
+#include "postgres/pg.h"
+#include "store/arguments.h"
+#include "store/plans.h"
+#include "store/probe.h"
+#include "store/write_origin.h"
+#include "store/tombstones.h"
+
+namespace session_store {
+
+namespace {
+
+constexpr const char *kAllPresent = nullptr;
+
+// Runs a saved statement that writes at most one session. Returns the number of rows, and the first
+// column of the first row, if there is one, in *result (pass by value types only).
+uint64 run_write(Store *store, Relation table, StorePlan kind, Datum *values, const char *nulls,
+				 WriteOrigin origin, bool user_id_settled, Datum *result) {
+	SPI_connect();
+	SPIPlanPtr plan = store_plan(store, kind);
+	begin_write(RelationGetRelid(table), origin, user_id_settled);
+	if (SPI_execute_plan(plan, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not write a session: %s", SPI_result_code_string(SPI_result));
+	end_write();
+	uint64 rows = SPI_processed;
+	if (rows > 0 && result != nullptr) {
+		bool is_null;
+		*result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
+	}
+	SPI_finish();
+	return rows;
+}
+
+// upsert and upsert_bytes: (sid, sess, ttl, expire, user_id, expected_version, store).
+Datum upsert(FunctionCallInfo fcinfo, Payload type) {
+	TimestampTz now = GetCurrentTimestamp();
+	Store *store = store_argument(fcinfo, 6);
+	text *sid = sid_argument(fcinfo, 0);
+	Datum sess = payload_argument(fcinfo, 1, store, type);
+	Deadline deadline = deadline_arguments(fcinfo, 2, 3, store, now);
+	bool has_user = !PG_ARGISNULL(4);
+	StorePlan kind = StorePlan::upsert;
+	if (!PG_ARGISNULL(5))
+		kind = PG_GETARG_INT64(5) == 0 ? StorePlan::insert_not_live : StorePlan::update_version;
+
+	Datum values[] = {PointerGetDatum(sid),
+					  sess,
+					  has_user ? PG_GETARG_DATUM(4) : 0,
+					  TimestampTzGetDatum(deadline.at),
+					  TimestampTzGetDatum(now),
+					  PG_ARGISNULL(5) ? 0 : PG_GETARG_DATUM(5)};
+	const char nulls[] = {' ', ' ', has_user ? ' ' : 'n', ' ', ' ', ' ', '\0'};
+	Relation table = open_store_table(store, RowExclusiveLock);
+	uint64 guarded_before = guarded_inserts;
+	Datum version;
+	uint64 rows =
+		run_write(store, table, kind, values, nulls, WriteOrigin::application, has_user, &version);
+	table_close(table, NoLock);
+	if (rows == 0 || guarded_inserts != guarded_before)
+		PG_RETURN_NULL();
+	return version;
+}
+
+// The range of expiries at which a touch has nothing to write, and what it writes before it.
+struct TouchRule {
+	TimestampTz extended;  // written when expire is earlier than asked
+	TimestampTz asked;	   // written when expire is later than `latest`
+	TimestampTz latest;
+};
+
+TouchRule touch_rule(Deadline deadline, const Store *store) {
+	if (deadline.absolute)
+		return {deadline.at, deadline.at, deadline.at};
+	TimestampTz later = deadline.at + store->settings.touch_granularity;
+	if (!IS_VALID_TIMESTAMP(later) || later < deadline.at)
+		later = deadline.at;
+	return {later, deadline.at, later};
+}
+
+// Touches a session that a probe found live, if there is anything to write. False when it ended in
+// the meantime.
+bool touch_found(Store *store, Relation table, text *sid, const Found *found, Deadline deadline,
+				 TimestampTz now) {
+	TouchRule rule = touch_rule(deadline, store);
+	if (found->expire >= rule.asked && found->expire <= rule.latest)
+		return true;
+	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(rule.extended),
+					  TimestampTzGetDatum(rule.asked), TimestampTzGetDatum(rule.latest),
+					  TimestampTzGetDatum(now)};
+	if (run_write(store, table, StorePlan::touch, values, kAllPresent, WriteOrigin::application,
+				  false, nullptr) > 0)
+		return true;
+	return probe_latest(store, table, sid, now, false).live;
+}
+
+// get_and_touch and get_bytes_and_touch: (sid, ttl, expire, store).
+Datum get_and_touch(FunctionCallInfo fcinfo, Payload type) {
+	TimestampTz now = GetCurrentTimestamp();
+	Store *store = store_argument(fcinfo, 3);
+	text *sid = sid_argument(fcinfo, 0);
+	require_payload(store, type);
+	Deadline deadline = deadline_arguments(fcinfo, 1, 2, store, now);
+	Relation table = open_for_probe(store);
+	Found found = probe(store, table, sid, now, true);
+	bool live = found.live && touch_found(store, table, sid, &found, deadline, now);
+	table_close(table, NoLock);
+	if (!live)
+		PG_RETURN_NULL();
+	return found.sess;
+}
+
+// Finds a live session for a function that only reads: (sid, store).
+Found find_live(FunctionCallInfo fcinfo, Store *store) {
+	text *sid = sid_argument(fcinfo, 0);
+	Relation table = open_for_probe(store);
+	Found found = probe(store, table, sid, GetCurrentStatementStartTimestamp(), true);
+	table_close(table, NoLock);
+	return found;
+}
+
+}  // namespace
+
+}  // namespace session_store
+
+using namespace session_store;
+
+SESSION_STORE_FUNCTION(session_store_upsert) { return upsert(fcinfo, Payload::jsonb); }
+
+SESSION_STORE_FUNCTION(session_store_upsert_bytes) { return upsert(fcinfo, Payload::bytea); }
+
+SESSION_STORE_FUNCTION(session_store_get) {
+	Store *store = store_argument(fcinfo, 1);
+	require_payload(store, Payload::jsonb);
+	Found found = find_live(fcinfo, store);
+	if (!found.live)
+		PG_RETURN_NULL();
+	return found.sess;
+}
+
+SESSION_STORE_FUNCTION(session_store_get_bytes) {
+	Store *store = store_argument(fcinfo, 1);
+	Found found = find_live(fcinfo, store);
+	if (!found.live)
+		PG_RETURN_NULL();
+	if (store->settings.payload == Payload::bytea)
+		return found.sess;
+	Jsonb *sess = DatumGetJsonbP(found.sess);
+	return PointerGetDatum(
+		cstring_to_text(JsonbToCString(nullptr, &sess->root, static_cast<int>(VARSIZE(sess)))));
+}
+
+SESSION_STORE_FUNCTION(session_store_get_versioned) {
+	TupleDesc descriptor;
+	if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	Store *store = store_argument(fcinfo, 1);
+	require_payload(store, Payload::jsonb);
+	Found found = find_live(fcinfo, store);
+	Datum values[] = {found.sess, Int64GetDatum(found.version), TimestampTzGetDatum(found.expire)};
+	bool nulls[] = {!found.live, !found.live, !found.live};
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+}
+
+SESSION_STORE_FUNCTION(session_store_get_and_touch) { return get_and_touch(fcinfo, Payload::jsonb); }
+
+SESSION_STORE_FUNCTION(session_store_get_bytes_and_touch) {
+	return get_and_touch(fcinfo, Payload::bytea);
+}
+
+SESSION_STORE_FUNCTION(session_store_touch) {
+	TimestampTz now = GetCurrentTimestamp();
+	Store *store = store_argument(fcinfo, 3);
+	text *sid = sid_argument(fcinfo, 0);
+	Deadline deadline = deadline_arguments(fcinfo, 1, 2, store, now);
+	Relation table = open_for_probe(store);
+	Found found = probe(store, table, sid, now, false);
+	bool live = found.live && touch_found(store, table, sid, &found, deadline, now);
+	table_close(table, NoLock);
+	PG_RETURN_BOOL(live);
+}
+
+SESSION_STORE_FUNCTION(session_store_expire) {
+	TimestampTz now = GetCurrentTimestamp();
+	Store *store = store_argument(fcinfo, 1);
+	text *sid = sid_argument(fcinfo, 0);
+	Relation table = open_store_table(store, RowExclusiveLock);
+	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(now)};
+	uint64 rows = run_write(store, table, StorePlan::expire, values, kAllPresent,
+							WriteOrigin::application, false, nullptr);
+	table_close(table, NoLock);
+	PG_RETURN_BOOL(rows > 0);
+}
+
+SESSION_STORE_FUNCTION(session_store_destroy) {
+	TimestampTz now = GetCurrentTimestamp();
+	Store *store = store_argument(fcinfo, 1);
+	text *sid = sid_argument(fcinfo, 0);
+	Relation table = open_store_table(store, RowExclusiveLock);
+	Datum values[] = {PointerGetDatum(sid)};
+	Datum expire = TimestampTzGetDatum(DT_NOBEGIN);
+	(void)run_write(store, table, StorePlan::destroy, values, kAllPresent,
+					WriteOrigin::housekeeping, false, &expire);
+	table_close(table, NoLock);
+	remove_tombstone(&store->settings, PointerGetDatum(sid));
+	PG_RETURN_BOOL(DatumGetTimestampTz(expire) > now);
+}
