@@ -1,0 +1,108 @@
+"""One timed pgbench run, with what it cost in WAL and how its updates went."""
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+
+from .cluster import Failure, find_program
+
+SETTLE_SECONDS = 1.2		# longer than autovacuum_naptime: a vacuum that the run made due has begun
+VACUUM_PATIENCE = 120
+
+WAL_SUMMARY = """
+SELECT pg_logical_emit_message(true, 'bench', '');
+SELECT sum(record_size), sum(fpi_size) FROM pg_get_wal_stats('{start}', pg_current_wal_flush_lsn());
+"""
+UPDATES = """
+SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
+WHERE schemaname = '{side.schema}' AND relname = '{side.table}'
+"""
+
+
+@dataclass
+class Sample:
+	"""One run of one side."""
+
+	rate: float
+	operations: int
+	wal_records: int = 0		# bytes of WAL, page images left out
+	wal_images: int = 0			# bytes of full page images
+	updates: int = 0
+	hot_updates: int = 0
+
+
+class Script:
+	"""A pgbench script on disk, with its weight among those of one run."""
+
+	def __init__(self, directory, name, text, weight=1):
+		self.weight = weight
+		self.path = directory.file(f"{name}.sql")
+		with open(self.path, "w", encoding="utf-8") as script:
+			script.write(text)
+
+	def argument(self):
+		return f"--file={self.path}@{self.weight}"
+
+
+def pgbench_command(scripts, clients, seconds, variables):
+	threads = min(clients, os.cpu_count() or 1)
+	return [find_program("pgbench"), "--no-vacuum", "--protocol=prepared", f"--client={clients}",
+			f"--jobs={threads}", f"--time={seconds}", *(script.argument() for script in scripts),
+			*(f"--define={name}={value}" for name, value in variables.items())]
+
+
+def read_pgbench(process):
+	"""Rate and number of transactions of a finished pgbench; any failed statement is a Failure."""
+	output, errors = process.communicate()
+	rate = re.search(r"^tps = ([0-9.]+) \(without initial", output, re.M)
+	done = re.search(r"^number of transactions actually processed: (\d+)", output, re.M)
+	if process.returncode != 0 or not rate or not done:
+		raise Failure(f"pgbench failed:\n{errors.strip()[-2000:]}")
+	return float(rate[1]), int(done[1])
+
+
+class TableRunner:
+	"""Runs scripts of the sides that are tables and attributes to each what it caused."""
+
+	def __init__(self, postgres):
+		self.postgres = postgres
+
+	def run(self, side, scripts, clients, seconds, variables, synchronous_commit, meanwhile=None):
+		"""One run. meanwhile is called while it goes on, for the side's own housekeeping."""
+		self._wait_for_quiet()
+		updates, hot_updates = self._updates(side)
+		start = self.postgres.value("SELECT pg_current_wal_insert_lsn()")
+		process = subprocess.Popen(
+			pgbench_command(scripts, clients, seconds, variables),
+			stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+			env=self.postgres.environment(search_path=side.schema,
+										  synchronous_commit=synchronous_commit))
+		try:
+			if meanwhile:
+				meanwhile()
+			rate, done = read_pgbench(process)
+		finally:
+			if process.poll() is None:
+				process.kill()
+				process.wait()
+		records, images = self.postgres.sql(WAL_SUMMARY.format(start=start))[-1]
+		after, hot_after = self._updates(side)
+		return Sample(rate, done, int(records), int(images), after - updates, hot_after - hot_updates)
+
+	def settle(self):
+		"""Give the vacuum that the last run made due the time to begin, and wait for its end."""
+		time.sleep(SETTLE_SECONDS)
+		self._wait_for_quiet()
+
+	def _updates(self, side):
+		updates, hot_updates = self.postgres.sql(UPDATES.format(side=side))[0]
+		return int(updates), int(hot_updates)
+
+	def _wait_for_quiet(self):
+		deadline = time.monotonic() + VACUUM_PATIENCE
+		busy = ("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+				" OR application_name = 'pgbench'")
+		while self.postgres.value(busy) != "0" and time.monotonic() < deadline:
+			time.sleep(0.1)

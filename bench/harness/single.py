@@ -1,0 +1,90 @@
+"""The single operations, each side in turn within every round."""
+
+from . import tables
+from .measure import Script
+from .operations import MAX_RUN_SECONDS, OPERATIONS, THROTTLED_PERCENT, Clock
+from .payload import build
+from .cluster import Failure
+from .redis_side import NAME as REDIS
+from .report import Comparison
+from .sides import TABLE_SIDES
+
+NAMES = [operation.name for operation in OPERATIONS]
+
+
+class SingleOperations:
+	"""Measures operations on tables of one payload size that stay loaded from one to the next."""
+
+	def __init__(self, bench, size):
+		self.bench = bench
+		self.size = size
+		self.sides = [TABLE_SIDES[name] for name in bench.side_names if name in TABLE_SIDES]
+		self.payload_counter = 0
+
+	def run(self, names):
+		"""Yield a Comparison for each operation, synchronous_commit and number of clients."""
+		if self.bench.seconds >= MAX_RUN_SECONDS:
+			raise Failure(f"a run takes less than {MAX_RUN_SECONDS} seconds")
+		self._load()
+		for operation in OPERATIONS:
+			if operation.name in names:
+				for synchronous_commit in ("on", "off"):
+					for clients in self.bench.clients:
+						yield self._compare(operation, synchronous_commit, clients)
+		for side in self.sides:
+			tables.drop(self.bench.postgres, side)
+
+	def _load(self):
+		payload = build(self.size)
+		self.clock = Clock()
+		for side in self.sides:
+			self.bench.say(f"loading {self.bench.rows:,} sessions of {len(payload)} bytes: {side.label}")
+			tables.create(self.bench.postgres, side)
+			tables.load(self.bench.postgres, side, payload, f"to_timestamp({self.clock.still})",
+						1, self.bench.rows)
+		tables.finish_loading(self.bench.postgres, self.sides)
+		for side in self.sides:
+			tables.check(self.bench.postgres, side, payload, self.bench.rows)
+		if REDIS in self.bench.side_names:
+			self.bench.redis.load(payload)
+
+	def _compare(self, operation, synchronous_commit, clients):
+		samples = {name: [] for name in self.bench.side_names}
+		self.bench.say(f"{self.size} bytes, {operation.title}, {clients} clients,"
+					   f" synchronous_commit {synchronous_commit}")
+		for number in range(self.bench.rounds):
+			# Another side begins each round, so that none always follows the same one.
+			turn = number % len(self.bench.side_names)
+			for name in self.bench.side_names[turn:] + self.bench.side_names[:turn]:
+				if name == REDIS:
+					sample = self.bench.redis.run(operation.name, clients, self.bench.seconds)
+				else:
+					sample = self._run_table(TABLE_SIDES[name], operation, synchronous_commit, clients)
+				samples[name].append(sample)
+		return Comparison(operation.name, operation.title, self.size, clients, synchronous_commit,
+						  samples)
+
+	def _run_table(self, side, operation, synchronous_commit, clients):
+		variables = {"rows": self.bench.rows,
+					 "settled_rows": self.bench.rows * THROTTLED_PERCENT // 100,
+					 **self.clock.variables()}
+		scripts = []
+		for variant in range(max(1, operation.variants)):
+			name = f"payload{variant}"
+			statement = side.statements[operation.name].replace(":payload", f":{name}")
+			scripts.append(Script(self.bench.directory, f"{side.name}_{operation.name}_{variant}",
+								  operation.preamble + statement))
+			if operation.variants:
+				variables[name] = build(self.size, self._next_counter(operation))
+		sample = self.bench.tables.run(side, scripts, clients, self.bench.seconds, variables,
+									   synchronous_commit)
+		if operation.writes:
+			self.bench.tables.settle()
+		return sample
+
+	def _next_counter(self, operation):
+		"""Counters that no earlier run wrote, where the payload is to change."""
+		if operation.variants > 1:
+			self.payload_counter += 1
+			return self.payload_counter
+		return 0
