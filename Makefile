@@ -10,8 +10,8 @@ OBJS = $(SOURCES:.cpp=.o)
 
 # One file per domain, concatenated in the order of their names.
 INSTALL_SQL = $(sort $(wildcard sql/install/*.sql))
-INSTALL_SCRIPT = sql/session_store--$(EXTVERSION).sql
-DATA_built = $(INSTALL_SCRIPT)
+EXTENSION_SQL = sql/session_store--$(EXTVERSION).sql
+DATA_built = $(EXTENSION_SQL)
 
 PG_CONFIG ?= pg_config
 CXX_STANDARD = -std=c++20
@@ -29,7 +29,7 @@ REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=t/preload.conf --
 ISOLATION = logout_against_upsert upsert_upsert
 ISOLATION_OPTS = --temp-instance=tmp_check/isolation --temp-config=t/preload.conf
 TAP_TESTS = 1
-EXTRA_CLEAN = tmp_check $(OBJS:.o=.d) $(INSTALL_SCRIPT)
+EXTRA_CLEAN = tmp_check $(OBJS:.o=.d) $(EXTENSION_SQL)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -42,5 +42,5 @@ COMPILE.cxx.bc += $(CXX_STANDARD) -Wno-register
 # Bitcode is rebuilt whenever the object is: its headers are the same.
 $(OBJS:.o=.bc): %.bc: %.o
 
-$(INSTALL_SCRIPT): $(INSTALL_SQL) session_store.control Makefile
+$(EXTENSION_SQL): $(INSTALL_SQL) session_store.control Makefile
 	cat $(INSTALL_SQL) > $@
