@@ -40,7 +40,7 @@ INSERT INTO calls (call)
 -- Times.
 INSERT INTO calls (call)
 	SELECT format(call, '''a''', format(', store => %L, ', store) || bad) FROM functions, unnest(ARRAY[
-		$$ttl => '1 h', expire => '2100-01-01'$$, $$ttl => '0'$$, $$ttl => '-1 s'$$, $$ttl => '178000000 years'$$, $$ttl => '290000 years'$$]) bad
+		$$ttl => '1 h', expire => '2100-01-01'$$, $$ttl => '0'$$, $$ttl => '-1 s'$$, $$ttl => '178000000 years'$$, $$ttl => '299000 years'$$]) bad
 	WHERE name IN ('upsert', 'upsert_bytes', 'touch', 'get_and_touch', 'get_bytes_and_touch');
 INSERT INTO calls (call) VALUES ($$upsert('a', NULL)$$), ($$upsert_bytes('a', NULL, store => 'raw')$$);
 SELECT call, (attempt(call)).* FROM calls ORDER BY n;

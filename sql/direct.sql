@@ -35,11 +35,13 @@ copied	{"n": 1}	2100-01-01 00:00:00+00
 \.
 SELECT session_store.get('copied', 'session');
 -- Constraints of the table.
+\set VERBOSITY terse
 INSERT INTO session (sid, sess, expire) VALUES ('', '{}', 'infinity');
 INSERT INTO session (sid, sess, expire) VALUES (repeat('x', 256), '{}', 'infinity');
 INSERT INTO session (sid, sess, expire) VALUES ('n', NULL, 'infinity');
 UPDATE session SET sess = NULL WHERE sid = 'copied';
 UPDATE session SET sid = 'renamed' WHERE sid = 'copied';
+\set VERBOSITY default
 -- The trigger is for tables of stores only.
 CREATE TABLE other (sid text, sess jsonb);
 CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION session_store.row_trigger();

@@ -23,7 +23,6 @@ SELECT c.oid::regclass FROM pg_class c
 WHERE c.relnamespace = 'session_store'::regnamespace AND c.relkind = 'r'
 	AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p');
 
-SHOW session_store.databases;
 SHOW session_store.naptime;
 SHOW session_store.track;
 

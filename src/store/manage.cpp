@@ -3,6 +3,8 @@
 // The session table is made with the caller's rights and belongs to the caller: nothing in it needs
 // the extension but the triggers, which go with it (DEPENDS ON EXTENSION). Only the registry is
 // written as the extension's owner.
+#include <initializer_list>
+
 #include "postgres/compat.h"
 #include "postgres/identity.h"
 #include "postgres/pg.h"
@@ -63,9 +65,8 @@ Oid create_table(const char *schema, const char *name, const char *payload) {
 	execute(psprintf("CREATE TRIGGER session_store_guard AFTER INSERT ON %s "
 					 "FOR EACH ROW EXECUTE FUNCTION session_store.row_trigger()",
 					 table));
-	execute(psprintf("ALTER TRIGGER session_store ON %s DEPENDS ON EXTENSION session_store", table));
-	execute(psprintf("ALTER TRIGGER session_store_guard ON %s DEPENDS ON EXTENSION session_store",
-					 table));
+	for (const char *trigger : {"session_store", "session_store_guard"})
+		execute(psprintf("ALTER TRIGGER %s ON %s DEPENDS ON EXTENSION session_store", trigger, table));
 	return get_relname_relid(name, get_namespace_oid(schema, false));
 }
 
@@ -151,6 +152,10 @@ SESSION_STORE_FUNCTION(session_store_create_store) {
 						errhint("Give table_schema.")));
 	const char *schema = name_argument(fcinfo, 3, "table_schema");
 	require_unused(name);
+	if (OidIsValid(get_relname_relid(name, get_namespace_oid(schema, false))))
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE),
+						errmsg("relation \"%s\" already exists in schema \"%s\"", name, schema),
+						errhint("Give the store another name, or give another table_schema.")));
 	SPI_connect();
 	Oid relation = create_table(schema, name, payload);
 	register_store(name, relation, payload);

@@ -1,0 +1,24 @@
+-- Redis: the wrapper whose servers name one, and the phases of a store.
+
+CREATE FUNCTION session_store.redis_validator(options text[], catalog oid) RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'session_store_redis_validator';
+COMMENT ON FUNCTION session_store.redis_validator(text[], oid) IS 'checks the options of a server or user mapping of session_store_redis';
+REVOKE ALL ON FUNCTION session_store.redis_validator(text[], oid) FROM PUBLIC;
+
+CREATE FOREIGN DATA WRAPPER session_store_redis NO HANDLER VALIDATOR session_store.redis_validator;
+COMMENT ON FOREIGN DATA WRAPPER session_store_redis IS 'servers that name the Redis of a session store';
+
+-- What the mirror must remember of a store across its restarts. A row is missing until set_phase
+-- made it, and in a restored database, which counts as replaces_postgres = false.
+CREATE TABLE session_store.mirror_state (
+	store_id integer PRIMARY KEY REFERENCES session_store.registry ON DELETE CASCADE,
+	-- A dual phase was entered and the first full comparison has not ended: what Redis does not
+	-- have goes from PostgreSQL, whatever max_delete_percent says, as set_phase had asked.
+	replaces_postgres boolean NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON TABLE session_store.mirror_state IS 'what the mirror of each store must remember across restarts';
+
+CREATE FUNCTION session_store.set_phase(store name, phase text, rollout_percent integer DEFAULT NULL, force boolean DEFAULT false)
+	RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_set_phase';
+COMMENT ON FUNCTION session_store.set_phase(name, text, integer, boolean) IS 'moves a store to another phase, and binds it to this cluster and database';
+REVOKE ALL ON FUNCTION session_store.set_phase(name, text, integer, boolean) FROM PUBLIC;

@@ -1,0 +1,296 @@
+// Removing expired rows in batches.
+//
+// A batch is one statement in a transaction of its own: it finds rows by the index on expire_bucket,
+// which a touch leaves alone, locks those that nobody else has locked, and deletes them. Within a run
+// the scan starts at the bucket that the last batch reached, since the dead index entries before it
+// stay until vacuum. An expired row is no logout: it leaves no tombstone.
+//
+// Rights: triggers, rules, constraints and index expressions belong to the table's owner, so all of it
+// runs as the owner in a security-restricted operation. Deferred constraint triggers would run at
+// commit, with the rights of whoever commits: they are made to run at once.
+#include "store/cleanup.h"
+
+#include "postgres/identity.h"
+#include "postgres/interval.h"
+#include "store/write_origin.h"
+
+extern "C" {
+#include "catalog/pg_am.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+}
+
+namespace session_store {
+
+namespace {
+
+constexpr const char *kBucketColumn = "expire_bucket";
+
+// $1: first bucket, $2: rows that expired up to then, $3: how many. A row that was extended after it
+// was found is locked in its new version, whose ctid the deletion does not see: it stays.
+constexpr const char *kBatch =
+	"WITH due AS MATERIALIZED ("
+	"SELECT ctid, expire_bucket FROM ONLY %s "
+	"WHERE expire_bucket >= $1 AND expire_bucket <= $2 AND expire <= $2 "
+	"ORDER BY expire_bucket LIMIT $3 FOR UPDATE SKIP LOCKED), "
+	"gone AS (DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY(SELECT ctid FROM due)) AND expire <= $2 "
+	"RETURNING 1) "
+	"SELECT (SELECT count(*) FROM due), (SELECT max(expire_bucket) FROM due), "
+	"(SELECT count(*) FROM gone)";
+
+constexpr const char *kRecord =
+	"INSERT INTO session_store.activity (store_id, last_cleanup, cleaned_rows) "
+	"SELECT id, pg_catalog.clock_timestamp(), $2 FROM session_store.registry WHERE id = $1 "
+	"ON CONFLICT (store_id) DO UPDATE "
+	"SET last_cleanup = excluded.last_cleanup, cleaned_rows = excluded.cleaned_rows";
+
+constexpr const char *kRemoveTombstones =
+	"DELETE FROM session_store.tombstones WHERE ctid = ANY (ARRAY("
+	"SELECT t.ctid FROM session_store.tombstones t "
+	"LEFT JOIN session_store.registry r ON r.id = t.store_id "
+	"WHERE ($1 = 0 OR t.store_id = $1) AND (r.id IS NULL OR "
+	"t.ended_at <= pg_catalog.clock_timestamp() - r.logout_guard) "
+	"LIMIT $2 FOR UPDATE OF t SKIP LOCKED))";
+
+// Whatever the session or the database says of plans: only the index will do.
+constexpr const char *kPlannerSettings[][2] = {
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"enable_tidscan", "on"},
+	{"jit", "off"},
+};
+
+void require_bucket_index(Relation table) {
+	AttrNumber bucket = get_attnum(RelationGetRelid(table), kBucketColumn);
+	bool found = false;
+	List *indexes = bucket == InvalidAttrNumber ? NIL : RelationGetIndexList(table);
+	ListCell *cell;
+	foreach (cell, indexes) {
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		if (index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
+			index->rd_index->indkey.values[0] == bucket &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr))
+			found = true;
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	if (!found)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						   errmsg("table \"%s\" of a session store has no index on \"%s\"",
+							   RelationGetRelationName(table), kBucketColumn),
+						   errhint("Cleanup needs it: create it again.")));
+}
+
+// Needs an SPI connection. The error of a statement is raised by itself.
+void run(const char *statement, int arguments, const Oid *types, Datum *values) {
+	int result = SPI_execute_with_args(
+		statement, arguments, const_cast<Oid *>(types), values, nullptr, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
+}
+
+int64 count_at(int column) {
+	bool is_null;
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &is_null));
+}
+
+void delete_batch(const char *table, TimestampTz until, int batch_size, CleanupProgress *progress) {
+	static const Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID};
+	Datum values[] = {TimestampTzGetDatum(progress->low_water), TimestampTzGetDatum(until),
+		Int32GetDatum(batch_size)};
+	run(psprintf(kBatch, table, table), lengthof(types), types, values);
+	int64 found = count_at(1);
+	int64 deleted = count_at(3);
+	bool is_null;
+	Datum bucket = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &is_null);
+	if (!is_null)
+		progress->low_water = DatumGetTimestampTz(bucket);
+	progress->deleted += deleted;
+	// Rows that are found and will not go, such as those that a trigger keeps, would be found again.
+	progress->exhausted = found < batch_size || deleted == 0;
+}
+
+void clean_as_owner(Relation table, const StoreSettings *settings, int batch_size,
+	CleanupProgress *progress) {
+	const char *name = quote_qualified_identifier(
+		get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
+	Identity caller = enter_owner(table->rd_rel->relowner);
+	for (const auto &setting : kPlannerSettings)
+		(void)set_config_option(setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+			true, 0, false);
+	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
+	begin_write(RelationGetRelid(table), WriteOrigin::housekeeping, true);
+	delete_batch(name, GetCurrentTransactionStartTimestamp() - settings->cleanup_grace, batch_size,
+		progress);
+	end_write();
+	leave_identity(&caller);
+}
+
+} // namespace
+
+void clean_batch(Store *store, int batch_size, CleanupProgress *progress) {
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	Relation table = open_store_table(store, RowExclusiveLock);
+	require_bucket_index(table);
+	clean_as_owner(table, &store->settings, batch_size, progress);
+	table_close(table, NoLock);
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+void record_cleanup(int32 store_id, int64 deleted) {
+	static const Oid types[] = {INT4OID, INT8OID};
+	Datum values[] = {Int32GetDatum(store_id), Int64GetDatum(deleted)};
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	Identity caller = enter_extension_owner();
+	run(kRecord, lengthof(types), types, values);
+	leave_identity(&caller);
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+int64 remove_old_tombstones(int32 store_id) {
+	static const Oid types[] = {INT4OID, INT4OID};
+	Datum values[] = {Int32GetDatum(store_id), Int32GetDatum(kTombstoneBatch)};
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	Identity caller = enter_extension_owner();
+	run(kRemoveTombstones, lengthof(types), types, values);
+	int64 removed = static_cast<int64>(SPI_processed);
+	leave_identity(&caller);
+	PopActiveSnapshot();
+	SPI_finish();
+	return removed;
+}
+
+namespace {
+
+// What CALL session_store.cleanup() was asked for; NULL arguments mean the store's settings.
+struct CleanupRequest {
+	NameData store;
+	int batch_size; // 0: the setting
+	int64 max_duration; // 0: the setting
+	int64 delay; // -1: the setting
+};
+
+int64 duration_argument(FunctionCallInfo fcinfo, int number, const char *name, int64 smallest) {
+	int64 microseconds;
+	if (!interval_to_microseconds(PG_GETARG_INTERVAL_P(number), &microseconds))
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is out of range", name)));
+	if (microseconds < smallest)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						   errmsg(smallest > 0 ? "%s must be positive" : "%s must not be negative",
+							   name)));
+	return microseconds;
+}
+
+CleanupRequest cleanup_arguments(FunctionCallInfo fcinfo) {
+	CleanupRequest request = {{}, 0, 0, -1};
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("store must not be null")));
+	request.store = *PG_GETARG_NAME(0);
+	if (!PG_ARGISNULL(1)) {
+		request.batch_size = PG_GETARG_INT32(1);
+		if (request.batch_size < 1 || request.batch_size > kMaxCleanupBatch)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							   errmsg("batch_size must be between 1 and %d", kMaxCleanupBatch)));
+	}
+	if (!PG_ARGISNULL(2))
+		request.max_duration = duration_argument(fcinfo, 2, "max_duration", 1);
+	if (!PG_ARGISNULL(3))
+		request.delay = duration_argument(fcinfo, 3, "delay", 0);
+	return request;
+}
+
+void require_commits(FunctionCallInfo fcinfo) {
+	bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
+				  castNode(CallContext, fcinfo->context)->atomic;
+	if (atomic)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+						   errmsg("cleanup cannot run inside a transaction block"),
+						   errhint("It commits after each batch: call it by itself.")));
+}
+
+// A transaction of its own for the next batch, READ COMMITTED whatever the session's default: at a
+// higher level a row that somebody just extended would be an error.
+void next_transaction() {
+	SPI_commit();
+	(void)set_config_option("transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION,
+		GUC_ACTION_LOCAL, true, 0, false);
+}
+
+void wait_between_batches(int64 microseconds) {
+	TimestampTz until = GetCurrentTimestamp() + microseconds;
+	for (;;) {
+		long wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		if (wait <= 0)
+			return;
+		(void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait,
+			PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+// Looked up for every batch: settings and rights may change between them.
+Store *own_store(const char *name) {
+	Store *store = find_store(name);
+	require_store_owner(store);
+	return store;
+}
+
+int64 run_cleanup(const CleanupRequest *request) {
+	CleanupProgress progress = begin_cleanup();
+	TimestampTz start = GetCurrentTimestamp();
+	int32 store_id;
+	for (;;) {
+		next_transaction();
+		Store *store = own_store(NameStr(request->store));
+		store_id = store->settings.id;
+		int batch_size =
+			request->batch_size > 0 ? request->batch_size : store->settings.cleanup_batch_size;
+		int64 max_duration =
+			request->max_duration > 0 ? request->max_duration : store->settings.cleanup_max_duration;
+		int64 delay = request->delay >= 0 ? request->delay : store->settings.cleanup_delay;
+		clean_batch(store, batch_size, &progress);
+		if (progress.exhausted || GetCurrentTimestamp() - start + delay >= max_duration)
+			break;
+		if (delay > 0) {
+			next_transaction();
+			wait_between_batches(delay);
+		}
+	}
+	next_transaction();
+	while (remove_old_tombstones(store_id) == kTombstoneBatch)
+		next_transaction();
+	record_cleanup(store_id, progress.deleted);
+	return progress.deleted;
+}
+
+} // namespace
+
+} // namespace session_store
+
+SESSION_STORE_FUNCTION(session_store_cleanup) {
+	using namespace session_store;
+	CleanupRequest request = cleanup_arguments(fcinfo);
+	TupleDesc result;
+	if (get_call_result_type(fcinfo, nullptr, &result) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	result = BlessTupleDesc(result);
+	(void)own_store(NameStr(request.store));
+	require_commits(fcinfo);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	int64 deleted = run_cleanup(&request);
+	SPI_finish();
+	Datum value = Int64GetDatum(deleted);
+	bool is_null = false;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result, &value, &is_null)));
+}
