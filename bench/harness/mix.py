@@ -30,7 +30,8 @@ KEY = f"\\set key {key_of(':n')}\n"
 VISIT = (f"\\set visitor random(1, 100) <= {VISITORS_REQUESTS_PERCENT}\n"
 		 "\\set n case when :visitor then :first_visitor + random(0, :visitors - 1)"
 		 " else random(1, :visited) end\n" + KEY)
-ASK = f"\\set ttl {DAY}\n\\set exp :now + {DAY}\n"
+# A client computes its expire from the second it lives in; pgbench has no clock.
+ASK = f"\\set ttl {DAY}\n\\set exp :now + {DAY} + random(0, :slot_seconds - 1)\n"
 LOGIN = "\\set n :rows + random(1, 1500000000)\n" + KEY + ASK
 LOGOUT = "\\set n :first_logout + :logouts * :clients + :client_id\n\\set logouts :logouts + 1\n" + KEY
 
@@ -95,7 +96,7 @@ class SessionMix:
 			"rows": self.bench.rows, "visited": self.visited, "visitors": self.visitors,
 			"first_visitor": 1 + slot * self.visitors % (self.visited - self.visitors + 1),
 			"first_logout": first_logout + logouts * slot // self.slots, "logouts": 0,
-			"clients": self.clients, "now": int(time.time()),
+			"clients": self.clients, "now": int(time.time()), "slot_seconds": self.bench.mix_slot,
 			"payload": build(self.size), "changed": build(self.size, 1 + slot),
 		}
 		sample = self.bench.tables.run(
