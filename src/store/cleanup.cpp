@@ -1,13 +1,13 @@
 // Removing expired rows in batches.
 //
-// A batch is one statement in a transaction of its own: it finds rows by the index on expire_bucket,
-// which a touch leaves alone, locks those that nobody else has locked, and deletes them. Within a run
-// the scan starts at the bucket that the last batch reached, since the dead index entries before it
-// stay until vacuum. An expired row is no logout: it leaves no tombstone.
+// A batch is one statement in a transaction of its own: it finds rows by the index on
+// expire_bucket, which a touch leaves alone, locks those that nobody else has locked, and deletes
+// them. Within a run the scan starts at the bucket that the last batch reached, since the dead
+// index entries before it stay until vacuum. An expired row is no logout: it leaves no tombstone.
 //
-// Rights: triggers, rules, constraints and index expressions belong to the table's owner, so all of it
-// runs as the owner in a security-restricted operation. Deferred constraint triggers would run at
-// commit, with the rights of whoever commits: they are made to run at once.
+// Rights: triggers, rules, constraints and index expressions belong to the table's owner, so all of
+// it runs as the owner in a security-restricted operation. Deferred constraint triggers would run
+// at commit, with the rights of whoever commits: they are made to run at once.
 #include "store/cleanup.h"
 
 #include "postgres/identity.h"
@@ -28,8 +28,8 @@ namespace {
 
 constexpr const char *kBucketColumn = "expire_bucket";
 
-// $1: first bucket, $2: rows that expired up to then, $3: how many. A row that was extended after it
-// was found is locked in its new version, whose ctid the deletion does not see: it stays.
+// $1: first bucket, $2: rows that expired up to then, $3: how many. A row that was extended after
+// it was found is locked in its new version, whose ctid the deletion does not see: it stays.
 constexpr const char *kBatch =
 	"WITH due AS MATERIALIZED ("
 	"SELECT ctid, expire_bucket FROM ONLY %s "
@@ -79,10 +79,11 @@ void require_bucket_index(Relation table) {
 	}
 	list_free(indexes);
 	if (!found)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						   errmsg("table \"%s\" of a session store has no index on \"%s\"",
-							   RelationGetRelationName(table), kBucketColumn),
-						   errhint("Cleanup needs it: create it again.")));
+		ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table \"%s\" of a session store has no index on \"%s\"",
+					RelationGetRelationName(table), kBucketColumn),
+				errhint("Cleanup needs it: create it again.")));
 }
 
 // Needs an SPI connection. The error of a statement is raised by itself.
@@ -95,7 +96,8 @@ void run(const char *statement, int arguments, const Oid *types, Datum *values) 
 
 int64 count_at(int column) {
 	bool is_null;
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &is_null));
+	return DatumGetInt64(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &is_null));
 }
 
 void delete_batch(const char *table, TimestampTz until, int batch_size, CleanupProgress *progress) {
@@ -110,18 +112,19 @@ void delete_batch(const char *table, TimestampTz until, int batch_size, CleanupP
 	if (!is_null)
 		progress->low_water = DatumGetTimestampTz(bucket);
 	progress->deleted += deleted;
-	// Rows that are found and will not go, such as those that a trigger keeps, would be found again.
+	// Rows that are found and will not go, such as those that a trigger keeps, would be found
+	// again.
 	progress->exhausted = found < batch_size || deleted == 0;
 }
 
-void clean_as_owner(Relation table, const StoreSettings *settings, int batch_size,
-	CleanupProgress *progress) {
+void clean_as_owner(
+	Relation table, const StoreSettings *settings, int batch_size, CleanupProgress *progress) {
 	const char *name = quote_qualified_identifier(
 		get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
 	Identity caller = enter_owner(table->rd_rel->relowner);
 	for (const auto &setting : kPlannerSettings)
-		(void)set_config_option(setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-			true, 0, false);
+		(void)set_config_option(
+			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
 	begin_write(RelationGetRelid(table), WriteOrigin::housekeeping, true);
 	delete_batch(name, GetCurrentTransactionStartTimestamp() - settings->cleanup_grace, batch_size,
@@ -174,20 +177,20 @@ namespace {
 // What CALL session_store.cleanup() was asked for; NULL arguments mean the store's settings.
 struct CleanupRequest {
 	NameData store;
-	int batch_size; // 0: the setting
+	int batch_size;     // 0: the setting
 	int64 max_duration; // 0: the setting
-	int64 delay; // -1: the setting
+	int64 delay;        // -1: the setting
 };
 
 int64 duration_argument(FunctionCallInfo fcinfo, int number, const char *name, int64 smallest) {
 	int64 microseconds;
 	if (!interval_to_microseconds(PG_GETARG_INTERVAL_P(number), &microseconds))
-		ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is out of range", name)));
+		ereport(
+			ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s is out of range", name)));
 	if (microseconds < smallest)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						   errmsg(smallest > 0 ? "%s must be positive" : "%s must not be negative",
-							   name)));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg(smallest > 0 ? "%s must be positive" : "%s must not be negative", name)));
 	return microseconds;
 }
 
@@ -199,8 +202,9 @@ CleanupRequest cleanup_arguments(FunctionCallInfo fcinfo) {
 	if (!PG_ARGISNULL(1)) {
 		request.batch_size = PG_GETARG_INT32(1);
 		if (request.batch_size < 1 || request.batch_size > kMaxCleanupBatch)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							   errmsg("batch_size must be between 1 and %d", kMaxCleanupBatch)));
+			ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("batch_size must be between 1 and %d", kMaxCleanupBatch)));
 	}
 	if (!PG_ARGISNULL(2))
 		request.max_duration = duration_argument(fcinfo, 2, "max_duration", 1);
@@ -211,11 +215,12 @@ CleanupRequest cleanup_arguments(FunctionCallInfo fcinfo) {
 
 void require_commits(FunctionCallInfo fcinfo) {
 	bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-				  castNode(CallContext, fcinfo->context)->atomic;
+		castNode(CallContext, fcinfo->context)->atomic;
 	if (atomic)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-						   errmsg("cleanup cannot run inside a transaction block"),
-						   errhint("It commits after each batch: call it by itself.")));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				errmsg("cleanup cannot run inside a transaction block"),
+				errhint("It commits after each batch: call it by itself.")));
 }
 
 // A transaction of its own for the next batch, READ COMMITTED whatever the session's default: at a
@@ -232,8 +237,8 @@ void wait_between_batches(int64 microseconds) {
 		long wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (wait <= 0)
 			return;
-		(void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait,
-			PG_WAIT_EXTENSION);
+		(void)WaitLatch(
+			MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -256,8 +261,8 @@ int64 run_cleanup(const CleanupRequest *request) {
 		store_id = store->settings.id;
 		int batch_size =
 			request->batch_size > 0 ? request->batch_size : store->settings.cleanup_batch_size;
-		int64 max_duration =
-			request->max_duration > 0 ? request->max_duration : store->settings.cleanup_max_duration;
+		int64 max_duration = request->max_duration > 0 ? request->max_duration
+													   : store->settings.cleanup_max_duration;
 		int64 delay = request->delay >= 0 ? request->delay : store->settings.cleanup_delay;
 		clean_batch(store, batch_size, &progress);
 		if (progress.exhausted || GetCurrentTimestamp() - start + delay >= max_duration)

@@ -13,46 +13,56 @@ inline constexpr int kMaxMirrors = 128;
 inline constexpr int kReportTextBytes = 256;
 
 enum class MirrorState : uint8_t {
-	none,		 // no report: no mirror has run since the server started
-	starting,	 // launched, not yet connected
-	connecting,	 // trying to reach Redis
-	waiting,	 // Redis answers but is not ready (loading, replica not in sync)
-	copying,	 // the full comparison is under way
-	in_sync,	 // following the live feed
-	paused,		 // bound to another cluster or database, or waits for an answer
-	failing,	 // an error keeps it from working; it tries again by itself
+	none,       // no report: no mirror has run since the server started
+	starting,   // launched, not yet connected
+	connecting, // trying to reach Redis
+	waiting,    // Redis answers but is not ready (loading, replica not in sync)
+	copying,    // the full comparison is under way
+	in_sync,    // following the live feed
+	paused,     // bound to another cluster or database, or waits for an answer
+	failing,    // an error keeps it from working; it tries again by itself
 };
 
 // What a mirror publishes about itself, every turn of its loop. Plain data.
 struct MirrorReport {
 	MirrorState state;
-	char detail[kReportTextBytes];		// the state in words, with the remedy where there is one
-	char last_error[kReportTextBytes];	// never a password, never a whole sid
+	char detail[kReportTextBytes];     // the state in words, with the remedy where there is one
+	char last_error[kReportTextBytes]; // never a password, never a whole sid
 	TimestampTz last_error_at;
-	int64 lag_keys;			 // keys known to have changed and not yet applied
-	int64 lag_milliseconds;	 // age of the oldest of them
-	int64 redis_sessions;	 // keys under the prefix, -1 when unknown
+	int64 lag_keys;         // keys known to have changed and not yet applied
+	int64 lag_milliseconds; // age of the oldest of them
+	int64 redis_sessions;   // keys under the prefix, -1 when unknown
 	int64 rejects_over_limit;
-	int64 applied;			 // sessions written or removed since the mirror started
-	int64 unchanged;		 // read and found equal
-	int64 hints;			 // invalidation messages
-	int64 gaps;				 // every cause of a full comparison but the first
+	int64 applied;   // sessions written or removed since the mirror started
+	int64 unchanged; // read and found equal
+	int64 hints;     // invalidation messages
+	int64 gaps;      // every cause of a full comparison but the first
 	int64 reconnects;
-	int64 comparisons;		 // full comparisons ended
+	int64 comparisons; // full comparisons ended
 	int64 comparison_done;
 	int64 comparison_total;
 };
 
 struct SupervisorSlot {
-	Oid database;  // InvalidOid: free
-	pid_t pid;
+	Oid database;        // InvalidOid: free
+	pid_t pid;           // 0: not running
+	bool no_worker_slot; // it could not be started: max_worker_processes is used up
 };
 
 struct MirrorSlot {
-	Oid database;  // InvalidOid: free
+	Oid database; // InvalidOid: free
 	int32 store_id;
-	pid_t pid;	// 0: not running, the report is the last one's
+	pid_t pid; // 0: not running, the report is the last one's
 	MirrorReport report;
+	char
+		background_error[kReportTextBytes]; // what keeps the supervisor's work on the store failing
+	TimestampTz background_error_at;
+};
+
+// A backend that is about to drop, rename, move or copy a database.
+struct BlockedDatabase {
+	Oid database; // InvalidOid: free
+	pid_t blocker;
 };
 
 // Reserve and attach; called from _PG_init when preloaded, never in binary upgrade mode.
@@ -60,12 +70,16 @@ void request_shared_state();
 // False when the library was not preloaded: the workers and their reports do not exist.
 bool shared_state_available();
 
-// Registers the running worker; false when another one already holds the place. Cleared at exit.
+// Registers the running worker; false when another one already holds the place, or the database is
+// blocked. Cleared at exit. To be called before connecting to the database.
+bool claim_launcher();
 bool claim_supervisor(Oid database);
 bool claim_mirror(Oid database, int32 store_id);
 
 pid_t supervisor_pid(Oid database);
 pid_t mirror_pid(Oid database, int32 store_id);
+// Ids of the stores whose mirror runs in a database; `ids` has room for kMaxMirrors.
+int running_mirrors(Oid database, int32 *ids);
 
 void publish_mirror_report(Oid database, int32 store_id, const MirrorReport *report);
 // For parents: says why a mirror is not running (no free worker slot, backing off).
@@ -74,13 +88,27 @@ void publish_mirror_state(Oid database, int32 store_id, MirrorState state, const
 bool get_mirror_report(Oid database, int32 store_id, MirrorReport *report, pid_t *pid);
 void forget_mirror(Oid database, int32 store_id);
 
+// The last error of the supervisor's work on a store; null clears it.
+void publish_background_error(Oid database, int32 store_id, const char *error);
+// False when there is none; `error` has room for kReportTextBytes.
+bool get_background_error(Oid database, int32 store_id, char *error, TimestampTz *at);
+// Whether the supervisor of a database could not be started for want of a worker slot.
+void note_missing_worker_slot(Oid database, bool missing);
+bool lacks_worker_slot(Oid database);
+
 // Wakes the launcher, or the supervisor and mirrors of a database: sets their latches.
 void wake_launcher();
 void wake_workers(Oid database);
 
 // While a database is to be dropped, renamed or copied: its workers leave and none starts.
+// A block ends with unblock_databases, which ends all of this backend's, and with the backend.
 void block_database(Oid database);
-void unblock_database(Oid database);
+void unblock_databases();
 bool database_is_blocked(Oid database);
+// Sends SIGTERM to the workers of a database and returns their pids (room for kMaxWorkerPids).
+inline constexpr int kMaxWorkerPids = kMaxMirrors + 1;
+int stop_workers(Oid database, pid_t *pids);
+// Sends SIGTERM to the workers of every other database.
+void stop_workers_outside(const Oid *databases, int count);
 
-}  // namespace session_store
+} // namespace session_store

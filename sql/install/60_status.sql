@@ -1,0 +1,85 @@
+-- Watching: the state of every store for a person, and the numbers behind it.
+
+CREATE FUNCTION session_store.mirror_reports(
+		OUT store_id integer, OUT pid integer, OUT state text, OUT words text,
+		OUT lag_keys bigint, OUT lag_milliseconds bigint, OUT redis_sessions bigint,
+		OUT rejects_over_limit bigint, OUT last_error text,
+		OUT applied bigint, OUT unchanged bigint, OUT hints bigint, OUT gaps bigint,
+		OUT reconnects bigint, OUT comparisons bigint, OUT comparison_done bigint,
+		OUT comparison_total bigint)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_mirror_reports';
+COMMENT ON FUNCTION session_store.mirror_reports() IS
+	'what the mirrors of the current user''s stores last reported';
+REVOKE ALL ON FUNCTION session_store.mirror_reports() FROM PUBLIC;
+
+CREATE FUNCTION session_store.live_sessions(relation regclass) RETURNS bigint
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'session_store_live_sessions';
+COMMENT ON FUNCTION session_store.live_sessions(regclass) IS
+	'live sessions of a store''s table: counted up to 100,000, beyond that estimated from the planner''s statistics';
+REVOKE ALL ON FUNCTION session_store.live_sessions(regclass) FROM PUBLIC;
+
+CREATE VIEW session_store.status WITH (security_barrier) AS
+SELECT
+	r.store,
+	r.phase,
+	r.rollout_percent,
+	m.words AS mirror,
+	m.lag_keys,
+	m.lag_milliseconds,
+	session_store.live_sessions(r.relation) AS postgres_sessions,
+	m.redis_sessions,
+	(SELECT count(*) FROM session_store.rejected_keys k WHERE k.store_id = r.id)
+		+ coalesce(m.rejects_over_limit, 0) AS rejects,
+	-- Null while no verification has run.
+	NULL::timestamptz AS last_verification,
+	NULL::bigint AS differences,
+	a.last_cleanup,
+	a.cleaned_rows,
+	m.last_error
+FROM session_store.registry r
+LEFT JOIN session_store.mirror_reports() m ON m.store_id = r.id
+LEFT JOIN session_store.activity a ON a.store_id = r.id
+WHERE session_store.owns_table(r.relation);
+COMMENT ON VIEW session_store.status IS
+	'one row for each store of the current user: phase, mirror, sessions on both sides, last work, last error';
+COMMENT ON COLUMN session_store.status.store IS 'name of the store';
+COMMENT ON COLUMN session_store.status.phase IS 'where the store is on its way between Redis and PostgreSQL';
+COMMENT ON COLUMN session_store.status.rollout_percent IS 'share of the sessions that PostgreSQL owns while Redis is primary';
+COMMENT ON COLUMN session_store.status.mirror IS 'state of the mirror in words, with the remedy where there is one';
+COMMENT ON COLUMN session_store.status.lag_keys IS 'keys that are known to have changed in Redis and are not copied yet';
+COMMENT ON COLUMN session_store.status.lag_milliseconds IS 'age of the oldest of them';
+COMMENT ON COLUMN session_store.status.postgres_sessions IS 'live sessions in PostgreSQL: exact up to 100,000, beyond that an estimate from the planner''s statistics';
+COMMENT ON COLUMN session_store.status.redis_sessions IS 'keys under the prefix in Redis, as the mirror last saw them';
+COMMENT ON COLUMN session_store.status.rejects IS 'keys of Redis that cannot be mirrored; see session_store.rejects';
+COMMENT ON COLUMN session_store.status.last_verification IS 'when both sides were last compared on schedule';
+COMMENT ON COLUMN session_store.status.differences IS 'what that comparison found';
+COMMENT ON COLUMN session_store.status.last_cleanup IS 'when a cleanup last ended';
+COMMENT ON COLUMN session_store.status.cleaned_rows IS 'rows that it removed';
+COMMENT ON COLUMN session_store.status.last_error IS 'what last went wrong in the mirror or the cleanup';
+
+CREATE VIEW session_store.stat_mirror WITH (security_barrier) AS
+SELECT r.store, m.pid, m.state, m.applied, m.unchanged, m.hints, m.gaps, m.reconnects, m.comparisons,
+	m.comparison_done, m.comparison_total, m.lag_keys, m.lag_milliseconds, m.redis_sessions,
+	m.rejects_over_limit, m.last_error
+FROM session_store.registry r
+JOIN session_store.mirror_reports() m ON m.store_id = r.id
+WHERE session_store.owns_table(r.relation) AND m.state IS NOT NULL;
+COMMENT ON VIEW session_store.stat_mirror IS
+	'what the mirrors of the current user''s stores have done since they started';
+COMMENT ON COLUMN session_store.stat_mirror.store IS 'name of the store';
+COMMENT ON COLUMN session_store.stat_mirror.pid IS 'process of the mirror, null when it does not run';
+COMMENT ON COLUMN session_store.stat_mirror.state IS 'state of the mirror in a word';
+COMMENT ON COLUMN session_store.stat_mirror.applied IS 'sessions written or removed in PostgreSQL';
+COMMENT ON COLUMN session_store.stat_mirror.unchanged IS 'sessions read from Redis and found equal';
+COMMENT ON COLUMN session_store.stat_mirror.hints IS 'messages of Redis that a key changed';
+COMMENT ON COLUMN session_store.stat_mirror.gaps IS 'causes of a full comparison but the first';
+COMMENT ON COLUMN session_store.stat_mirror.reconnects IS 'connections to Redis that were made again';
+COMMENT ON COLUMN session_store.stat_mirror.comparisons IS 'full comparisons that ended';
+COMMENT ON COLUMN session_store.stat_mirror.comparison_done IS 'keys compared by the current or last comparison';
+COMMENT ON COLUMN session_store.stat_mirror.comparison_total IS 'keys it has to compare';
+COMMENT ON COLUMN session_store.stat_mirror.lag_keys IS 'keys that are known to have changed and are not copied yet';
+COMMENT ON COLUMN session_store.stat_mirror.lag_milliseconds IS 'age of the oldest of them';
+COMMENT ON COLUMN session_store.stat_mirror.redis_sessions IS 'keys under the prefix in Redis';
+COMMENT ON COLUMN session_store.stat_mirror.rejects_over_limit IS 'rejected keys counted past the limit of session_store.rejects';
+COMMENT ON COLUMN session_store.stat_mirror.last_error IS 'what last went wrong';

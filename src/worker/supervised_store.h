@@ -1,0 +1,42 @@
+// What the supervisor of a database knows and does about one store.
+#pragma once
+
+#include "store/cleanup.h"
+#include "store/registry.h"
+#include "worker/child.h"
+#include "worker/worker.h"
+
+namespace session_store {
+
+// A run of cleanup, and when the next one is due.
+struct CleanupJob {
+	bool running;
+	TimestampTz last_ended; // DT_NOBEGIN: never
+	TimestampTz started;
+	TimestampTz next_batch;
+	CleanupProgress progress;
+	unsigned failures; // in a row
+	TimestampTz failed_at;
+	WorkerFailure failure; // what was logged last
+};
+
+// Plain data in the supervisor's own memory.
+struct SupervisedStore {
+	StoreSettings settings;
+	bool present; // found in the registry at the last look
+	Child mirror;
+	CleanupJob cleanup;
+};
+
+// Starts, stops and reports on the store's mirror. Returns milliseconds until it wants to be called
+// again.
+int64 manage_mirror(SupervisedStore *store, TimestampTz now);
+// The mirror of a store that is gone. True when nothing is left to wait for.
+bool retire_mirror(SupervisedStore *store, TimestampTz now);
+
+// When this store's cleanup wants to do something next: a run or a batch.
+TimestampTz next_cleanup_step(const SupervisedStore *store, TimestampTz now);
+// Does it: one batch at most.
+void step_cleanup(SupervisedStore *store);
+
+} // namespace session_store
