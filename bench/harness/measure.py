@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from .cluster import Failure, find_program
 
-SETTLE_SECONDS = 1.2		# longer than autovacuum_naptime: a vacuum that the run made due has begun
-VACUUM_PATIENCE = 120
+# Longer than autovacuum_naptime: by then a vacuum that the run made due has begun.
+SETTLE_SECONDS = 1.2
+PATIENCE = 120
+VACUUM = "backend_type = 'autovacuum worker'"
 
 WAL_SUMMARY = """
 SELECT pg_logical_emit_message(true, 'bench', '');
@@ -71,7 +73,7 @@ class TableRunner:
 
 	def run(self, side, scripts, clients, seconds, variables, synchronous_commit, meanwhile=None):
 		"""One run. meanwhile is called while it goes on, for the side's own housekeeping."""
-		self._wait_for_quiet()
+		self._wait_while(VACUUM)
 		updates, hot_updates = self._updates(side)
 		start = self.postgres.value("SELECT pg_current_wal_insert_lsn()")
 		process = subprocess.Popen(
@@ -87,22 +89,24 @@ class TableRunner:
 			if process.poll() is None:
 				process.kill()
 				process.wait()
+		# A backend reports its last counts when it ends, which is after its client.
+		self._wait_while("application_name = 'pgbench'")
 		records, images = self.postgres.sql(WAL_SUMMARY.format(start=start))[-1]
 		after, hot_after = self._updates(side)
-		return Sample(rate, done, int(records), int(images), after - updates, hot_after - hot_updates)
+		return Sample(rate, done, int(records), int(images),
+					  after - updates, hot_after - hot_updates)
 
 	def settle(self):
 		"""Give the vacuum that the last run made due the time to begin, and wait for its end."""
 		time.sleep(SETTLE_SECONDS)
-		self._wait_for_quiet()
+		self._wait_while(VACUUM)
 
 	def _updates(self, side):
 		updates, hot_updates = self.postgres.sql(UPDATES.format(side=side))[0]
 		return int(updates), int(hot_updates)
 
-	def _wait_for_quiet(self):
-		deadline = time.monotonic() + VACUUM_PATIENCE
-		busy = ("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
-				" OR application_name = 'pgbench'")
+	def _wait_while(self, activity):
+		deadline = time.monotonic() + PATIENCE
+		busy = f"SELECT count(*) FROM pg_stat_activity WHERE {activity}"
 		while self.postgres.value(busy) != "0" and time.monotonic() < deadline:
 			time.sleep(0.1)

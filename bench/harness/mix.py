@@ -1,4 +1,4 @@
-"""The session mix: minutes of a site's whole traffic, alternating with the peer, vacuum and cleanup on.
+"""The session mix: minutes of a site's traffic, alternating with the peer, vacuum and cleanup on.
 
 Of the loaded sessions 80 % are visited, 10 % run out during the mix and wait for cleanup, 10 % are
 there to be logged out. In each slot nine requests of ten come from that slot's visitors, a tenth of
@@ -33,7 +33,8 @@ VISIT = (f"\\set visitor random(1, 100) <= {VISITORS_REQUESTS_PERCENT}\n"
 # A client computes its expire from the second it lives in; pgbench has no clock.
 ASK = f"\\set ttl {DAY}\n\\set exp :now + {DAY} + random(0, :slot_seconds - 1)\n"
 LOGIN = "\\set n :rows + random(1, 1500000000)\n" + KEY + ASK
-LOGOUT = "\\set n :first_logout + :logouts * :clients + :client_id\n\\set logouts :logouts + 1\n" + KEY
+LOGOUT = ("\\set n :first_logout + :logouts * :clients + :client_id\n"
+		  "\\set logouts :logouts + 1\n" + KEY)
 
 
 class SessionMix:
@@ -76,8 +77,9 @@ class SessionMix:
 		before = {side.name: tables.bytes_of(self.bench.postgres, side) for side in self.sides}
 		for slot in range(self.slots):
 			for side in self.sides:
-				self.bench.say(f"{self.size} bytes, {TITLE}, {self.clients} clients, synchronous_commit"
-							   f" {synchronous_commit}, {side.label}, slot {slot + 1} of {self.slots}")
+				self.bench.say(f"{self.size} bytes, {TITLE}, {self.clients} clients,"
+							   f" synchronous_commit {synchronous_commit}, {side.label},"
+							   f" slot {slot + 1} of {self.slots}")
 				samples[side.name].append(self._run_slot(side, slot, synchronous_commit))
 		growth = {side.name: {"before": before[side.name],
 							  "after": tables.bytes_of(self.bench.postgres, side)}

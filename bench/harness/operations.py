@@ -14,7 +14,7 @@ from .sides import MANY
 HOUR = 3600
 DAY = 24 * HOUR
 THROTTLE_MARGIN = 55		# seconds: below the default touch_granularity of one minute
-MAX_RUN_SECONDS = 50		# the clock moves on during a run; the ask must not pass the expire
+MAX_RUN_SECONDS = 50		# time moves on during a run, and the ask must not pass the expire
 THROTTLED_PERCENT = 95
 VARIANTS = 8				# payloads that a changed upsert takes in turn
 
@@ -34,7 +34,7 @@ class Clock:
 
 
 EXISTING = "\\set n random(1, :rows)\n"
-SETTLED = "\\set n random(1, :settled_rows)\n"		# rows that only throttled touches ever ask for
+SETTLED = "\\set n random(1, :settled_rows)\n"	# rows that only throttled touches ask for
 NEW = "\\set n :rows + random(1, 1500000000)\n"
 ONE_KEY = f"\\set key {key_of(':n')}\n"
 MANY_KEYS = "".join(
@@ -62,13 +62,16 @@ OPERATIONS = [
 	Operation("get", "get", EXISTING + ONE_KEY),
 	Operation("get_missing", "get, missing sid", EXISTING + ONE_KEY),
 	Operation("get_many", f"get_many of {MANY}", MANY_KEYS),
-	Operation("touch_throttled", "touch, throttled", SETTLED + ONE_KEY + ASK_STILL + TTL, writes=True),
+	Operation("touch_throttled", "touch, throttled", SETTLED + ONE_KEY + ASK_STILL + TTL,
+			  writes=True),
 	Operation("get_and_touch", f"get + touch, {THROTTLED_PERCENT} % throttled",
 			  EXISTING + ONE_KEY + ASK_MIXED + TTL, writes=True),
-	Operation("touch_writes", "touch that writes", EXISTING + ONE_KEY + ASK_WRITING + TTL, writes=True),
+	Operation("touch_writes", "touch that writes", EXISTING + ONE_KEY + ASK_WRITING + TTL,
+			  writes=True),
 	Operation("upsert_same", "upsert, same payload", EXISTING + ONE_KEY + ASK_WRITING + TTL,
 			  writes=True, variants=1),
 	Operation("upsert_changed", "upsert, changed payload", EXISTING + ONE_KEY + ASK_WRITING + TTL,
 			  writes=True, variants=VARIANTS),
-	Operation("insert", "insert, new sid", NEW + ONE_KEY + ASK_WRITING + TTL, writes=True, variants=1),
+	Operation("insert", "insert, new sid", NEW + ONE_KEY + ASK_WRITING + TTL,
+			  writes=True, variants=1),
 ]

@@ -1,11 +1,11 @@
-"""Session payloads as express-session writes them, of a wanted size, and the sids they are under."""
+"""Session payloads of a wanted size, as express-session writes them, and their sids."""
 
 import json
 import random
 
 SID_TAIL = "kQ7xTzWc2Rf0aVb9LmYp3s"			# with the ten digits of a key: 32 characters
 MISSING_TAIL = "kQ7xTzWc2Rf0aVb9LmYp3-"
-KEY = "1000000000 + ({n} * 2654435761) % 4294967296"	# one text for SQL and for pgbench's \set
+KEY = "1000000000 + ({n} * 2654435761) % 4294967296"	# same in SQL and pgbench's \set
 
 WORDS = ("oak desk lamp linen shirt blue large ceramic mug kettle walnut shelf winter jacket wool "
 		 "socks running shoes garden chair folding table steel pan bread knife cotton sheet green "

@@ -15,7 +15,7 @@ KEY = KEY_HEAD + "__rand_int__"
 MISSING_KEY = KEY_HEAD[:-1] + "-__rand_int__"
 SCRATCH_DATABASE = 1						# for inserts, emptied after each run
 TRIAL_REQUESTS = 20_000
-RPS_FIELD = 7								# redis-benchmark's csv, counted from the end of the line
+RPS_FIELD = 7				# in redis-benchmark's csv, from the end of the line
 
 
 def _command(operation, payload):
@@ -53,7 +53,8 @@ class RedisRunner:
 							  stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as loader:
 			for n in range(self.rows):
 				key = f"{KEY_HEAD}{n:012d}".encode()
-				loader.stdin.write(b"*5\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n$2\r\nEX\r\n$%d\r\n%d\r\n"
+				loader.stdin.write(b"*5\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n"
+								   b"$2\r\nEX\r\n$%d\r\n%d\r\n"
 								   % (len(key), key, len(value), value, len(str(DAY)), DAY))
 		if self.redis.command("DBSIZE") != str(self.rows):
 			raise Failure("Redis did not take the sessions")

@@ -113,7 +113,8 @@ def _solo_row(comparison, side):
 		comparison.title, str(comparison.size), str(comparison.clients),
 		comparison.synchronous_commit, side, "-", _number(comparison.rate(side)), "-", "-", "-",
 		records, "-", total, "-", "-",
-		_number(comparison.hot_percent(side), 1), "-", _number(comparison.growth_factor(side), 2), "",
+		_number(comparison.hot_percent(side), 1), "-",
+		_number(comparison.growth_factor(side), 2), "",
 	]
 
 

@@ -1,8 +1,8 @@
 """What is compared: tables and statements of each side, as its users create and send them.
 
-The statements are pgbench script lines. A script's preamble (operations.py) sets :key, :exp and :ttl
-in the same way for every side, so that client and parameters cost the same; $1 and $2 repeat a
-parameter, as connect-pg-simple's own text does.
+The statements are pgbench script lines. A script's preamble (operations.py) sets :key, :exp and
+:ttl in the same way for every side, so that client and parameters cost the same; $1 and $2 repeat
+a parameter, as connect-pg-simple's own text does.
 """
 
 from dataclasses import dataclass

@@ -38,7 +38,8 @@ class SingleOperations:
 		payload = build(self.size)
 		self.clock = Clock()
 		for side in self.sides:
-			self.bench.say(f"loading {self.bench.rows:,} sessions of {len(payload)} bytes: {side.label}")
+			self.bench.say(f"loading {self.bench.rows:,} sessions of {len(payload)} bytes:"
+						   f" {side.label}")
 			tables.create(self.bench.postgres, side)
 			tables.load(self.bench.postgres, side, payload, f"to_timestamp({self.clock.still})",
 						1, self.bench.rows)
@@ -59,7 +60,8 @@ class SingleOperations:
 				if name == REDIS:
 					sample = self.bench.redis.run(operation.name, clients, self.bench.seconds)
 				else:
-					sample = self._run_table(TABLE_SIDES[name], operation, synchronous_commit, clients)
+					sample = self._run_table(TABLE_SIDES[name], operation, synchronous_commit,
+											 clients)
 				samples[name].append(sample)
 		return Comparison(operation.name, operation.title, self.size, clients, synchronous_commit,
 						  samples)
