@@ -15,8 +15,7 @@ namespace {
 template <std::size_t Size>
 void copy_clipped(char (&to)[Size], std::string_view from) noexcept {
 	const std::string_view clipped = core::utf8_clip(from, Size - 1);
-	std::memcpy(to, clipped.data(), clipped.size());
-	to[clipped.size()] = '\0';
+	to[clipped.copy(to, Size - 1)] = '\0';
 }
 
 } // namespace

@@ -85,7 +85,7 @@ Wake Feed::wait(milliseconds timeout) {
 		poll_if_due();
 		if (counters_.hints != hints || gap_ != gap_before)
 			return Wake::ready;
-		const Wake wake = waiter_.wait(subscriber_->fd(), false, std::min(timeout, until_chores()));
+		const Wake wake = waiter_.wait_idle(subscriber_->fd(), std::min(timeout, until_chores()));
 		if (wake == Wake::ready)
 			drain();
 		return wake;

@@ -136,7 +136,9 @@ std::size_t Feed::fit_batch() const {
 
 // Where the exchange that starts at `begin` ends.
 std::size_t Feed::exchange_end(std::size_t begin, std::size_t end) const {
-	const auto alone = [this](std::size_t i) { return sizes_[i] > limits_.single_bytes; };
+	const auto alone = [this](std::size_t i) {
+		return sizes_[i] > limits_.single_bytes || is_too_large(i);
+	};
 	if (alone(begin))
 		return begin + 1;
 	std::size_t bytes = read_cost(begin);

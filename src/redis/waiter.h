@@ -13,9 +13,9 @@ enum class Wake : std::uint8_t {
 };
 
 // A command that is cut short by `interrupted` throws Error kind interrupted and loses its
-// connection, since the rest of the reply would come later. So while a command runs answer it only
-// when the process must stop; Feed::wait() is different: it waits for nothing in particular,
-// returns `interrupted` and keeps everything, so any latch is a reason there.
+// connection, since the rest of the reply would come later: so wait() answers it only when the
+// process must stop. Feed::wait() waits for nothing in particular: it asks wait_idle(), returns
+// `interrupted` and keeps everything, so any latch is a reason there.
 class Waiter {
 public:
 	Waiter() = default;
@@ -26,6 +26,10 @@ public:
 	// Waits until fd can be read, or written if want_write, for at most timeout (zero: only looks).
 	// An error or hang-up on fd counts as ready. May wake early with timeout.
 	virtual Wake wait(int fd, bool want_write, std::chrono::milliseconds timeout) noexcept = 0;
+	// The same for reading, where nothing is lost by breaking off.
+	virtual Wake wait_idle(int fd, std::chrono::milliseconds timeout) noexcept {
+		return wait(fd, false, timeout);
+	}
 };
 
 } // namespace session_store::redis

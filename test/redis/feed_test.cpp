@@ -406,10 +406,11 @@ TEST(Feed, ReadsTheSameFromARedisWithoutPexpiretime) {
 }
 
 TEST(Feed, NeedsNoMoreRightsThanDocumented) {
-	RedisServer server({"--user",
-		"mirror on >pw resetchannels %R~sess:* &__redis__:invalidate -@all +client|tracking "
-		"+client|id +client|trackinginfo +subscribe +ping +scan +strlen +mget +getrange "
-		"+pexpiretime +pttl +type +multi +exec +time +info"});
+	RedisServer server;
+	server.run({"ACL", "SETUSER", "mirror", "on", ">pw", "resetchannels", "%R~sess:*",
+		"&__redis__:invalidate", "-@all", "+client|tracking", "+client|id", "+client|trackinginfo",
+		"+subscribe", "+ping", "+scan", "+strlen", "+mget", "+getrange", "+pexpiretime", "+pttl",
+		"+type", "+multi", "+exec", "+time", "+info"});
 	PollWaiter waiter;
 	Endpoint endpoint = server.endpoint();
 	endpoint.username = "mirror";

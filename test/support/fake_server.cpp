@@ -144,6 +144,7 @@ void FakeServer::handle(Client &client, const std::vector<std::string> &command)
 	log.push_back(name);
 	const auto scripted = scripted_.find({name, counts_[name]++});
 	if (scripted != scripted_.end()) {
+		client.multi = client.multi && name != "EXEC";
 		client.out += scripted->second.bytes;
 		client.close = scripted->second.close;
 		client.drip = scripted->second.drip;
