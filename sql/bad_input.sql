@@ -23,6 +23,9 @@ INSERT INTO functions VALUES
 	('get_versioned', $$get_versioned(%1$s%2$s)$$, 'sessions'),
 	('get_and_touch', $$get_and_touch(%1$s%2$s)$$, 'sessions'),
 	('get_bytes_and_touch', $$get_bytes_and_touch(%1$s%2$s)$$, 'raw'),
+	('get_many', $$get_many(ARRAY[%1$s]%2$s)$$, 'sessions'),
+	('get_many_bytes', $$get_many_bytes(ARRAY[%1$s]%2$s)$$, 'raw'),
+	('merge', $$merge(%1$s, '{}'%2$s)$$, 'sessions'),
 	('touch', $$touch(%1$s%2$s)$$, 'sessions'),
 	('touch', $$touch(%1$s%2$s)$$, 'raw'),
 	('expire', $$expire(%1$s%2$s)$$, 'sessions'),
@@ -41,7 +44,11 @@ INSERT INTO calls (call)
 INSERT INTO calls (call)
 	SELECT format(call, '''a''', format(', store => %L, ', store) || bad) FROM functions, unnest(ARRAY[
 		$$ttl => '1 h', expire => '2100-01-01'$$, $$ttl => '0'$$, $$ttl => '-1 s'$$, $$ttl => '178000000 years'$$, $$ttl => '299000 years'$$]) bad
-	WHERE name IN ('upsert', 'upsert_bytes', 'touch', 'get_and_touch', 'get_bytes_and_touch');
+	WHERE name IN ('upsert', 'upsert_bytes', 'merge', 'touch', 'get_and_touch', 'get_bytes_and_touch');
+-- The rest.
+INSERT INTO calls (call) VALUES ($$get_many(NULL)$$), ($$merge('a', NULL)$$), ($$expire_user(NULL)$$), ($$expire_user('u', '')$$),
+	($$expire_user('u', store => 'nowhere')$$), ($$expire_user('u', store => NULL)$$), ($$user_sessions(NULL)$$), ($$user_sessions('u', 'raw')$$),
+	($$user_sessions_bytes('u')$$), ($$user_sessions('u', 'nowhere')$$), ($$routing('nowhere')$$), ($$routing(NULL)$$);
 INSERT INTO calls (call) VALUES ($$upsert('a', NULL)$$), ($$upsert_bytes('a', NULL, store => 'raw')$$);
 SELECT call, (attempt(call)).* FROM calls ORDER BY n;
 -- As psql shows one of them.

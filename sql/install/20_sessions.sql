@@ -58,6 +58,48 @@ CREATE FUNCTION session_store.destroy(sid text, store name DEFAULT 'sessions') R
 COMMENT ON FUNCTION session_store.destroy(text, name) IS
 	'removes a session and its tombstone: the sid can be used again at once; true when it was live';
 
+CREATE FUNCTION session_store.get_many(sids text[], store name DEFAULT 'sessions')
+	RETURNS TABLE (sid text, sess jsonb, expire timestamptz, version bigint)
+	LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'session_store_get_many';
+COMMENT ON FUNCTION session_store.get_many(text[], name) IS
+	'the live ones of these sessions, each once, in the order of their sids; reads only';
+
+CREATE FUNCTION session_store.get_many_bytes(sids text[], store name DEFAULT 'sessions')
+	RETURNS TABLE (sid text, sess bytea, expire timestamptz, version bigint)
+	LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'session_store_get_many_bytes';
+COMMENT ON FUNCTION session_store.get_many_bytes(text[], name) IS
+	'get_many for a store of bytea payloads';
+
+CREATE FUNCTION session_store.merge(sid text, patch jsonb, ttl interval DEFAULT NULL,
+		expire timestamptz DEFAULT NULL, store name DEFAULT 'sessions') RETURNS jsonb
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_merge';
+COMMENT ON FUNCTION session_store.merge(text, jsonb, interval, timestamptz, name) IS
+	'applies an RFC 7396 merge patch to the payload of a live session; returns the new payload, NULL when it is not live';
+
+CREATE FUNCTION session_store.expire_user(user_id text, keep_sid text DEFAULT NULL,
+		store name DEFAULT 'sessions') RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_expire_user';
+COMMENT ON FUNCTION session_store.expire_user(text, text, name) IS
+	'logs a user out everywhere, but for keep_sid; returns the number of sessions ended';
+
+CREATE FUNCTION session_store.user_sessions(user_id text, store name DEFAULT 'sessions')
+	RETURNS TABLE (sid text, sess jsonb, created_at timestamptz, updated_at timestamptz, expire timestamptz)
+	LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 5 AS 'MODULE_PATHNAME', 'session_store_user_sessions';
+COMMENT ON FUNCTION session_store.user_sessions(text, name) IS
+	'the live sessions of a user, oldest first; reads only';
+
+CREATE FUNCTION session_store.user_sessions_bytes(user_id text, store name DEFAULT 'sessions')
+	RETURNS TABLE (sid text, sess bytea, created_at timestamptz, updated_at timestamptz, expire timestamptz)
+	LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 5 AS 'MODULE_PATHNAME', 'session_store_user_sessions_bytes';
+COMMENT ON FUNCTION session_store.user_sessions_bytes(text, name) IS
+	'user_sessions for a store of bytea payloads';
+
+CREATE FUNCTION session_store.routing(store name DEFAULT 'sessions',
+		OUT phase text, OUT rollout_percent integer, OUT changed_at timestamptz) RETURNS record
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'session_store_routing';
+COMMENT ON FUNCTION session_store.routing(name) IS
+	'where an application finds its sessions: the phase, the rollout percentage, and since when';
+
 -- The one trigger of every session table, on every statement that writes it.
 CREATE FUNCTION session_store.row_trigger() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_row_trigger';

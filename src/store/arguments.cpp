@@ -13,12 +13,12 @@ namespace {
 
 constexpr int kMaxSidCharacters = 255;
 
+}  // namespace
+
 void require_not_null(FunctionCallInfo fcinfo, int number, const char *name) {
 	if (PG_ARGISNULL(number))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
 }
-
-}  // namespace
 
 Store *store_argument(FunctionCallInfo fcinfo, int number) {
 	require_not_null(fcinfo, number, "store");
@@ -28,6 +28,11 @@ Store *store_argument(FunctionCallInfo fcinfo, int number) {
 text *sid_argument(FunctionCallInfo fcinfo, int number) {
 	require_not_null(fcinfo, number, "sid");
 	text *sid = PG_GETARG_TEXT_PP(number);
+	check_sid(sid);
+	return sid;
+}
+
+void check_sid(const text *sid) {
 	int bytes = VARSIZE_ANY_EXHDR(sid);
 	if (bytes == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("sid must not be empty")));
@@ -39,7 +44,6 @@ text *sid_argument(FunctionCallInfo fcinfo, int number) {
 							errdetail("It has %d characters; at most %d are allowed.", characters,
 									  kMaxSidCharacters)));
 	}
-	return sid;
 }
 
 void require_payload(const Store *store, Payload type) {

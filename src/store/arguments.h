@@ -15,6 +15,9 @@ struct Deadline {
 Store *store_argument(FunctionCallInfo fcinfo, int number);
 // A valid sid: 1 to 255 characters.
 text *sid_argument(FunctionCallInfo fcinfo, int number);
+void check_sid(const text *sid);
+// ERROR null_value_not_allowed when that argument is NULL.
+void require_not_null(FunctionCallInfo fcinfo, int number, const char *name);
 // The payload, of the type that the store holds.
 Datum payload_argument(FunctionCallInfo fcinfo, int number, const Store *store, Payload type);
 // ttl and expire are alternatives; neither means the store's default_ttl.

@@ -48,8 +48,7 @@ constexpr PlanText kPlans[kStorePlans] = {
 	// destroy: sid
 	{"DELETE FROM %s WHERE sid = $1 RETURNING expire", 1, {TEXTOID}},
 	// merge: sid, now
-	{"SELECT sess, expire FROM %s WHERE sid = $1 "
-	 "AND expire > $2 FOR NO KEY UPDATE",
+	{"SELECT sess, version FROM %s WHERE sid = $1 AND expire > $2 FOR NO KEY UPDATE",
 	 2,
 	 {TEXTOID, TIMESTAMPTZOID}},
 	// expire_user: user, the sid to keep, now

@@ -20,31 +20,49 @@ int64 column_value(TupleTableSlot *slot, AttrNumber column) {
 
 Found probe_with(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload,
 				 Snapshot snapshot) {
-	Found found = {};
-	Relation index = index_open(store->sid_index, AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(table, nullptr);
-	IndexScanDesc scan = begin_index_scan(table, index, snapshot, 1);
-	ScanKeyData key;
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
-	index_rescan(scan, &key, 1, nullptr, 0);
-	if (index_getnext_slot(scan, ForwardScanDirection, slot)) {
-		found.expire = column_value(slot, store->columns.expire);
-		found.live = found.expire > now;
-		if (found.live) {
-			found.version = column_value(slot, store->columns.version);
-			bool is_null;
-			Datum sess = want_payload ? slot_getattr(slot, store->columns.sess, &is_null) : 0;
-			if (want_payload)
-				found.sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
-		}
-	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	index_close(index, AccessShareLock);
+	Probe probe = begin_probe(store, table, snapshot);
+	Found found = find(&probe, sid, now, want_payload);
+	end_probe(&probe);
 	return found;
 }
 
 }  // namespace
+
+Probe begin_probe(const Store *store, Relation table, Snapshot snapshot) {
+	Probe probe = {};
+	probe.store = store;
+	probe.index = index_open(store->sid_index, AccessShareLock);
+	probe.slot = table_slot_create(table, nullptr);
+	probe.scan = begin_index_scan(table, probe.index, snapshot, 1);
+	return probe;
+}
+
+Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload) {
+	Found found = {};
+	ScanKeyData key;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
+	index_rescan(probe->scan, &key, 1, nullptr, 0);
+	if (!index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot))
+		return found;
+	const StoreColumns *columns = &probe->store->columns;
+	found.expire = column_value(probe->slot, columns->expire);
+	found.live = found.expire > now;
+	if (!found.live)
+		return found;
+	found.version = column_value(probe->slot, columns->version);
+	if (want_payload) {
+		bool is_null;
+		Datum sess = slot_getattr(probe->slot, columns->sess, &is_null);
+		found.sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
+	}
+	return found;
+}
+
+void end_probe(Probe *probe) {
+	index_endscan(probe->scan);
+	ExecDropSingleTupleTableSlot(probe->slot);
+	index_close(probe->index, AccessShareLock);
+}
 
 Found probe(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
 	return probe_with(store, table, sid, now, want_payload, GetActiveSnapshot());

@@ -13,6 +13,18 @@ struct Found {
 	Datum sess;	 // detoasted and palloc'd; only when asked for
 };
 
+// An index scan that looks up one sid after another. Plain data.
+struct Probe {
+	const Store *store;
+	Relation index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+};
+
+Probe begin_probe(const Store *store, Relation table, Snapshot snapshot);
+Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload);
+void end_probe(Probe *probe);
+
 // Looks up `sid` in the open table of `store` as the active snapshot sees it.
 Found probe(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload);
 // The same as of now, whatever the isolation level's snapshot shows.

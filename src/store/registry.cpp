@@ -155,6 +155,7 @@ void fill_settings(HeapTuple tuple, TupleDesc descriptor, StoreSettings *setting
 	if (!parse_phase(TextDatumGetCString(value(kPhase)), &settings->phase))
 		elog(ERROR, "the registry holds an unknown phase");
 	settings->rollout_percent = DatumGetInt32(value(kRolloutPercent));
+	settings->phase_changed_at = DatumGetTimestampTz(value(kPhaseChangedAt));
 	settings->default_ttl = duration(values, nulls, kDefaultTtl);
 	settings->touch_granularity = duration(values, nulls, kTouchGranularity);
 	settings->logout_guard = duration(values, nulls, kLogoutGuard);

@@ -21,6 +21,7 @@ struct StoreSettings {
 	Payload payload;
 	Phase phase;
 	int32 rollout_percent;
+	TimestampTz phase_changed_at;
 	int64 default_ttl;
 	int64 touch_granularity;
 	int64 logout_guard;

@@ -5,10 +5,11 @@
 // stable within it; writers judge by the clock.
 #include "postgres/pg.h"
 #include "store/arguments.h"
+#include "store/merge_patch.h"
 #include "store/plans.h"
 #include "store/probe.h"
-#include "store/write_origin.h"
 #include "store/tombstones.h"
+#include "store/write_origin.h"
 
 namespace session_store {
 
@@ -181,6 +182,44 @@ SESSION_STORE_FUNCTION(session_store_touch) {
 	bool live = found.live && touch_found(store, table, sid, &found, deadline, now);
 	table_close(table, NoLock);
 	PG_RETURN_BOOL(live);
+}
+
+// (sid, patch, ttl, expire, store)
+SESSION_STORE_FUNCTION(session_store_merge) {
+	TimestampTz now = GetCurrentTimestamp();
+	Store *store = store_argument(fcinfo, 4);
+	text *sid = sid_argument(fcinfo, 0);
+	require_payload(store, Payload::jsonb);
+	require_not_null(fcinfo, 1, "patch");
+	Jsonb *patch = PG_GETARG_JSONB_P(1);
+	Deadline deadline = deadline_arguments(fcinfo, 2, 3, store, now);
+	Relation table = open_store_table(store, RowExclusiveLock);
+	MemoryContext caller_context = CurrentMemoryContext;
+	SPI_connect();
+	Datum key[] = {PointerGetDatum(sid), TimestampTzGetDatum(now)};
+	if (SPI_execute_plan(store_plan(store, StorePlan::merge), key, kAllPresent, false, 0) < 0)
+		elog(ERROR, "could not lock a session: %s", SPI_result_code_string(SPI_result));
+	if (SPI_processed == 0) {
+		SPI_finish();
+		table_close(table, NoLock);
+		PG_RETURN_NULL();
+	}
+	bool is_null;
+	HeapTuple row = SPI_tuptable->vals[0];
+	TupleDesc descriptor = SPI_tuptable->tupdesc;
+	Jsonb *current = DatumGetJsonbP(SPI_getbinval(row, descriptor, 1, &is_null));
+	Datum version = SPI_getbinval(row, descriptor, 2, &is_null);
+	MemoryContext spi_context = MemoryContextSwitchTo(caller_context);
+	Jsonb *merged = merge_patch(current, patch);
+	MemoryContextSwitchTo(spi_context);
+	// The row is locked, so that its version is still the one just read.
+	Datum values[] = {PointerGetDatum(sid),		   PointerGetDatum(merged),	  0,
+					  TimestampTzGetDatum(deadline.at), TimestampTzGetDatum(now), version};
+	(void)run_write(store, table, StorePlan::update_version, values, "  n   ",
+					WriteOrigin::application, false, nullptr);
+	SPI_finish();
+	table_close(table, NoLock);
+	PG_RETURN_JSONB_P(merged);
 }
 
 SESSION_STORE_FUNCTION(session_store_expire) {

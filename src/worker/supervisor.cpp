@@ -65,11 +65,13 @@ SupervisedStore *add_supervised(int32 id) {
 	return store;
 }
 
-// A manual cleanup counts like a scheduled one.
+// A manual cleanup counts like a scheduled one, and a new store as cleaned when it was made: its
+// phase is as old as itself.
 void read_last_cleanups() {
 	SPI_connect();
-	if (SPI_execute("SELECT store_id, last_cleanup FROM session_store.activity "
-					"WHERE last_cleanup IS NOT NULL",
+	if (SPI_execute("SELECT r.id, coalesce(a.last_cleanup, r.phase_changed_at) "
+					"FROM session_store.registry r "
+					"LEFT JOIN session_store.activity a ON a.store_id = r.id",
 			true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the activity of the stores");
 	for (uint64 i = 0; i < SPI_processed; i++) {

@@ -1,0 +1,219 @@
+// The C++ side of the link: the one Feed of this process and its exceptions.
+#include <array>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "core/text.h"
+#include "mirror/feed_link.h"
+#include "redis/feed.h"
+
+#include "core/cpp_only.h"
+
+namespace session_store {
+
+namespace {
+
+// A feed and what it was made of, to tell whether new options ask for another one.
+struct Link {
+	redis::Endpoint endpoint;
+	std::string prefix;
+	redis::Feed feed;
+	std::array<FeedItem, kFeedBatch> items;
+
+	Link(const redis::Endpoint &to, const std::string &under, redis::Waiter &waiter)
+		: endpoint(to), prefix(under), feed(to, under, waiter), items() {}
+};
+static_assert(kFeedBatch <= redis::kMaxFetch);
+static_assert(kFeedNoExpiry == redis::kNoExpiry);
+
+// Lives as long as the process: nothing destroys it while a method of it may be running.
+Link *link_ = nullptr;
+
+void fill(FeedError *error, FeedFailure kind, const char *message) noexcept {
+	error->kind = kind;
+	const std::string_view text = core::utf8_clip(message, sizeof(error->message) - 1);
+	std::memcpy(error->message, text.data(), text.size());
+	error->message[text.size()] = '\0';
+}
+
+FeedFailure failure_of(const redis::Error &error) noexcept {
+	if (error.kind() == redis::ErrorKind::interrupted)
+		return FeedFailure::interrupted;
+	const std::string_view code = error.code();
+	if (code == "LOADING" || code == "MASTERDOWN" || code == "BUSY")
+		return FeedFailure::not_ready;
+	return FeedFailure::connection;
+}
+
+template <typename Fn>
+bool guarded(FeedError *error, Fn &&fn) noexcept {
+	error->kind = FeedFailure::none;
+	error->message[0] = '\0';
+	try {
+		fn();
+		return true;
+	} catch (const redis::Error &e) {
+		fill(error, failure_of(e), e.what());
+	} catch (const std::bad_alloc &) {
+		fill(error, FeedFailure::internal, "out of memory");
+	} catch (const std::exception &e) {
+		fill(error, FeedFailure::internal, e.what());
+	} catch (...) {
+		fill(error, FeedFailure::internal, "unknown C++ exception");
+	}
+	return false;
+}
+
+redis::Feed &feed() {
+	if (link_ == nullptr)
+		throw redis::Error(redis::ErrorKind::closed, "there is no connection to Redis");
+	return link_->feed;
+}
+
+std::string text_or_empty(const char *text) {
+	return text == nullptr ? std::string() : std::string(text);
+}
+
+redis::Endpoint make_endpoint(const FeedOptions &options) {
+	redis::Endpoint endpoint;
+	if (options.host != nullptr)
+		endpoint.host = options.host;
+	endpoint.port = options.port;
+	endpoint.path = text_or_empty(options.path);
+	endpoint.database = options.database;
+	endpoint.username = text_or_empty(options.username);
+	endpoint.password = text_or_empty(options.password);
+	endpoint.tls = options.tls;
+	endpoint.connect_timeout = std::chrono::milliseconds(options.connect_timeout_ms);
+	endpoint.command_timeout = std::chrono::milliseconds(options.command_timeout_ms);
+	return endpoint;
+}
+
+bool same(const redis::Endpoint &a, const redis::Endpoint &b) {
+	return a.host == b.host && a.port == b.port && a.path == b.path && a.database == b.database &&
+		a.username == b.username && a.password == b.password && a.tls == b.tls &&
+		a.connect_timeout == b.connect_timeout && a.command_timeout == b.command_timeout;
+}
+
+FeedItemKind kind_of(redis::ItemKind kind) {
+	switch (kind) {
+	case redis::ItemKind::absent:
+		return FeedItemKind::absent;
+	case redis::ItemKind::value:
+		return FeedItemKind::value;
+	case redis::ItemKind::other_type:
+		return FeedItemKind::other_type;
+	case redis::ItemKind::too_large:
+		return FeedItemKind::too_large;
+	case redis::ItemKind::error:
+		break;
+	}
+	return FeedItemKind::error;
+}
+
+} // namespace
+
+bool feed_configure(const FeedOptions *options, redis::Waiter *waiter, FeedError *error) noexcept {
+	return guarded(error, [&] {
+		const redis::Endpoint endpoint = make_endpoint(*options);
+		const std::string prefix = text_or_empty(options->prefix);
+		if (link_ != nullptr && same(link_->endpoint, endpoint) && link_->prefix == prefix)
+			return;
+		auto made = std::make_unique<Link>(endpoint, prefix, *waiter);
+		feed_discard();
+		link_ = made.release();
+	});
+}
+
+bool feed_connect(FeedError *error) noexcept {
+	return guarded(error, [] { feed().connect(); });
+}
+
+void feed_discard() noexcept {
+	delete link_;
+	link_ = nullptr;
+}
+
+void feed_state(FeedState *state) noexcept {
+	*state = FeedState{};
+	state->database_keys = state->other_keys = -1;
+	if (link_ == nullptr)
+		return;
+	const redis::Feed &feed = link_->feed;
+	const redis::FeedCounters &counters = feed.counters();
+	state->connected = feed.connected();
+	state->scanning = feed.scanning();
+	state->comparing = feed.comparing();
+	state->gap = feed.gap() != redis::kGapNone;
+	state->dirty = static_cast<std::int64_t>(feed.dirty());
+	state->in_flight = static_cast<std::int64_t>(feed.in_flight());
+	state->oldest_ms = feed.oldest_age().count();
+	state->hints = static_cast<std::int64_t>(counters.hints);
+	state->gaps = static_cast<std::int64_t>(counters.gaps);
+	state->connects = static_cast<std::int64_t>(counters.connects);
+	state->scanned = static_cast<std::int64_t>(counters.scanned);
+	state->database_keys = counters.database_keys;
+	state->other_keys = counters.other_keys;
+}
+
+bool feed_pump(FeedError *error) noexcept {
+	return guarded(error, [] { feed().pump(); });
+}
+
+bool feed_wait(int milliseconds, bool *woken, FeedError *error) noexcept {
+	*woken = false;
+	return guarded(error, [&] {
+		*woken = feed().wait(std::chrono::milliseconds(milliseconds)) == redis::Wake::interrupted;
+	});
+}
+
+bool feed_begin_comparison(FeedError *error) noexcept {
+	return guarded(error, [] { feed().begin_comparison(); });
+}
+
+bool feed_scan_step(FeedError *error) noexcept {
+	return guarded(error, [] { feed().scan_step(); });
+}
+
+bool feed_seen_in_scan(std::string_view sid) noexcept {
+	return link_ != nullptr && link_->feed.seen_in_scan(sid);
+}
+
+bool feed_mark(std::string_view sid, FeedError *error) noexcept {
+	return guarded(error, [&] { feed().mark(sid); });
+}
+
+void feed_end_comparison() noexcept {
+	if (link_ != nullptr)
+		link_->feed.end_comparison();
+}
+
+bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept {
+	*items = nullptr;
+	*count = 0;
+	return guarded(error, [&] {
+		const auto fetched = feed().fetch(kFeedBatch);
+		for (std::size_t i = 0; i < fetched.size(); i++) {
+			const redis::Item &item = fetched[i];
+			link_->items[i] = {item.key, item.sid, item.value, item.type_name, item.size,
+				item.expire_ms, kind_of(item.kind)};
+		}
+		*items = link_->items.data();
+		*count = static_cast<int>(fetched.size());
+	});
+}
+
+bool feed_put_back(int index, FeedError *error) noexcept {
+	return guarded(error, [&] { feed().put_back(static_cast<std::size_t>(index)); });
+}
+
+bool feed_put_back_all(FeedError *error) noexcept {
+	return guarded(error, [] { feed().put_back_all(); });
+}
+
+bool feed_commit(FeedError *error) noexcept {
+	return guarded(error, [] { feed().commit(); });
+}
+
+} // namespace session_store

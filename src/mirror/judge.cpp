@@ -1,0 +1,133 @@
+// Redis' bytes as PostgreSQL's values.
+#include "mirror/judge.h"
+
+#include "core/text.h"
+
+extern "C" {
+#include "common/jsonapi.h"
+#include "datatype/timestamp.h"
+#include "mb/pg_wchar.h"
+}
+
+namespace session_store {
+
+namespace {
+
+constexpr int kLongestReason = 500;
+constexpr int64 kMillisecondsPerDay = 86400000;
+constexpr int64 kEpochMilliseconds =
+	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * kMillisecondsPerDay;
+
+void reject(Judged *judged, core::RedisState state, const char *reason) {
+	judged->state = state;
+	judged->reason = reason;
+}
+
+Datum make_text(std::string_view bytes) {
+	return PointerGetDatum(cstring_to_text_with_len(bytes.data(), static_cast<int>(bytes.size())));
+}
+
+// False when PostgreSQL cannot hold the time.
+bool to_timestamp(int64 milliseconds, TimestampTz *timestamp) {
+	if (milliseconds == kFeedNoExpiry) {
+		*timestamp = DT_NOEND;
+		return true;
+	}
+	if (milliseconds < 0 || milliseconds >= END_TIMESTAMP / 1000 + kEpochMilliseconds)
+		return false;
+	*timestamp = (milliseconds - kEpochMilliseconds) * 1000;
+	return true;
+}
+
+// What keeps the text from being jsonb, as far as parsing tells, or null.
+const char *json_problem(char *text, int length) {
+#if PG_VERSION_NUM >= 170000
+	JsonLexContext *lex = makeJsonLexContextCstringLen(nullptr, text, length, PG_UTF8, true);
+#else
+	JsonLexContext *lex = makeJsonLexContextCstringLen(text, length, PG_UTF8, true);
+#endif
+	const JsonParseErrorType result = pg_parse_json(lex, &nullSemAction);
+	if (result == JSON_SUCCESS)
+		return nullptr;
+	char *problem = psprintf("payload is not valid jsonb: %s", json_errdetail(result, lex));
+	problem[pg_mbcliplen(problem, static_cast<int>(strlen(problem)), kLongestReason)] = '\0';
+	return problem;
+}
+
+// Sets sess, or the reason why there is none.
+void judge_jsonb(std::string_view value, Judged *judged) {
+	// What parsing leaves behind can be many times the payload.
+	MemoryContext result = CurrentMemoryContext;
+	MemoryContext scratch =
+		AllocSetContextCreate(result, "session_store payload", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(scratch);
+	const char *problem = nullptr;
+	if (pg_encoding_verifymbstr(PG_UTF8, value.data(), static_cast<int>(value.size())) !=
+		static_cast<int>(value.size())) {
+		problem = "payload is not valid UTF-8";
+	} else {
+		char *text = pnstrdup(value.data(), value.size());
+		problem = json_problem(text, static_cast<int>(value.size()));
+		if (problem == nullptr) {
+			const Datum sess = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+			MemoryContextSwitchTo(result);
+			judged->sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
+		}
+	}
+	MemoryContextSwitchTo(result);
+	if (problem != nullptr)
+		reject(judged, core::RedisState::rejected, pstrdup(problem));
+	MemoryContextDelete(scratch);
+}
+
+void judge_value(const FeedItem *item, Payload payload, Judged *judged) {
+	judged->state = core::RedisState::value;
+	if (!to_timestamp(item->expire_ms, &judged->expire)) {
+		reject(judged, core::RedisState::rejected, "expiry is later than PostgreSQL can hold");
+		return;
+	}
+	if (payload == Payload::bytea)
+		judged->sess = make_text(item->value); // the same varlena
+	else
+		judge_jsonb(item->value, judged);
+}
+
+} // namespace
+
+void judge_item(const FeedItem *item, Payload payload, Judged *judged) {
+	memset(judged, 0, sizeof(*judged));
+	const core::SidProblem problem = core::check_sid(item->sid);
+	judged->valid_sid = problem == core::SidProblem::none;
+	if (judged->valid_sid)
+		judged->sid = make_text(item->sid);
+	if (item->kind == FeedItemKind::absent) {
+		judged->state = core::RedisState::absent;
+		return;
+	}
+	if (item->kind == FeedItemKind::error) {
+		judged->state = core::RedisState::error;
+		return;
+	}
+	if (!judged->valid_sid) {
+		reject(judged, core::RedisState::rejected, core::sid_problem_text(problem));
+		return;
+	}
+	switch (item->kind) {
+	case FeedItemKind::other_type:
+		reject(judged, core::RedisState::other_type,
+			psprintf("key type %.*s cannot be mirrored",
+				static_cast<int>(Min(item->type_name.size(), size_t{100})),
+				item->type_name.data()));
+		break;
+	case FeedItemKind::too_large:
+		reject(judged, core::RedisState::rejected,
+			psprintf("payload of " UINT64_FORMAT " bytes is too large",
+				static_cast<uint64>(item->size)));
+		break;
+	default:
+		judge_value(item, payload, judged);
+		break;
+	}
+}
+
+} // namespace session_store

@@ -1,0 +1,26 @@
+// Whether a store can hold what Redis holds, and as which value.
+#pragma once
+
+#include "core/decide.h"
+#include "mirror/feed_link.h"
+#include "postgres/pg.h"
+#include "store/registry.h"
+
+namespace session_store {
+
+// What one read of Redis means to a store.
+struct Judged {
+	core::RedisState state;
+	bool valid_sid;     // sid is set
+	Datum sid;          // text
+	Datum sess;         // jsonb or bytea, when state is value
+	TimestampTz expire; // when state is value; infinity without a TTL
+	const char *reason; // when state is rejected or other_type
+};
+
+// Judges one item; allocates in the current memory context. Raises what converting the payload
+// raises (a number out of range, nesting too deep), but not for what is common: broken encoding,
+// broken JSON and \u0000 are told by looking first.
+void judge_item(const FeedItem *item, Payload payload, Judged *judged);
+
+} // namespace session_store

@@ -1,0 +1,223 @@
+// The statements that a mirror runs on a session table, prepared once.
+#include "mirror/rows.h"
+
+#include "store/write_origin.h"
+
+namespace session_store {
+
+namespace {
+
+constexpr int kPlans = 6;
+constexpr int kMostArguments = 3;
+
+struct Statement {
+	const char *format; // of the table's name
+	int arguments;
+	Oid types[kMostArguments];
+};
+
+// Stands for the array type of the store's payload.
+constexpr Oid kPayloads = InvalidOid;
+
+// Order as in RowPlan. Where a row goes through ON CONFLICT, the row trigger sees a BEFORE INSERT
+// and then a BEFORE UPDATE.
+constexpr Statement kStatements[kPlans] = {
+	{"SELECT sid, sess, expire FROM %s WHERE sid = ANY ($1)", 1, {TEXTARRAYOID}},
+	{"SELECT sid, sess, expire FROM %s WHERE sid = ANY ($1) ORDER BY sid FOR UPDATE SKIP LOCKED", 1,
+		{TEXTARRAYOID}},
+	{"INSERT INTO %s (sid, sess, expire) SELECT * FROM unnest($1, $2, $3)"
+	 " ON CONFLICT (sid) DO UPDATE SET sess = EXCLUDED.sess, expire = EXCLUDED.expire",
+		3, {TEXTARRAYOID, kPayloads, TIMESTAMPTZARRAYOID}},
+	{"UPDATE %s AS t SET expire = n.expire FROM unnest($1, $2) AS n (sid, expire)"
+	 " WHERE t.sid = n.sid",
+		2, {TEXTARRAYOID, TIMESTAMPTZARRAYOID}},
+	{"DELETE FROM %s WHERE sid = ANY ($1)", 1, {TEXTARRAYOID}},
+	{"SELECT sid FROM %s WHERE sid > $1 AND expire > clock_timestamp() ORDER BY sid LIMIT $2", 2,
+		{TEXTOID, INT8OID}},
+};
+
+// Saved plans, for the name and payload type they were made for.
+SPIPlanPtr plans[kPlans];
+char planned_name[kQualifiedNameBytes];
+Payload planned_payload;
+
+void forget_plans() {
+	for (SPIPlanPtr &plan : plans) {
+		if (plan != nullptr)
+			SPI_freeplan(plan);
+		plan = nullptr;
+	}
+}
+
+SPIPlanPtr find_plan(const MirrorTarget *target, RowPlan which) {
+	if (strcmp(planned_name, target->name) != 0 || planned_payload != target->store.payload) {
+		forget_plans();
+		strlcpy(planned_name, target->name, sizeof(planned_name));
+		planned_payload = target->store.payload;
+	}
+	SPIPlanPtr &saved = plans[static_cast<int>(which)];
+	if (saved != nullptr)
+		return saved;
+	const Statement &statement = kStatements[static_cast<int>(which)];
+	Oid types[kMostArguments];
+	for (int i = 0; i < statement.arguments; i++)
+		types[i] = statement.types[i] != kPayloads ? statement.types[i]
+			: planned_payload == Payload::jsonb    ? JSONBARRAYOID
+												   : BYTEAARRAYOID;
+	StringInfoData sql;
+	initStringInfo(&sql);
+	for (const char *at = statement.format; *at != '\0'; at++) {
+		if (at[0] == '%' && at[1] == 's') {
+			appendStringInfoString(&sql, target->name);
+			at++;
+		} else {
+			appendStringInfoChar(&sql, *at);
+		}
+	}
+	SPIPlanPtr plan = SPI_prepare(sql.data, statement.arguments, types);
+	if (plan == nullptr || SPI_keepplan(plan) != 0)
+		elog(ERROR, "%s: %s", sql.data, SPI_result_code_string(SPI_result));
+	saved = plan;
+	return saved;
+}
+
+void execute(const MirrorTarget *target, RowPlan which, Datum *values) {
+	const int result = SPI_execute_plan(find_plan(target, which), values, nullptr, false, 0);
+	if (result < 0)
+		elog(ERROR, "a statement of the mirror failed: %s", SPI_result_code_string(result));
+}
+
+Datum make_array(Datum *values, int count, Oid type) {
+	const bool is_time = type == TIMESTAMPTZOID;
+	return PointerGetDatum(construct_array(values, count, type, is_time ? 8 : -1,
+		is_time && FLOAT8PASSBYVAL, is_time ? TYPALIGN_DOUBLE : TYPALIGN_INT));
+}
+
+enum class Field : uint8_t { sid, sess, expire };
+
+Datum array_of(PulledRow **rows, int count, Field field, Oid type) {
+	auto *values = static_cast<Datum *>(palloc(count * sizeof(Datum)));
+	for (int i = 0; i < count; i++) {
+		const Judged &judged = rows[i]->judged;
+		values[i] = field == Field::sid ? judged.sid
+			: field == Field::sess      ? judged.sess
+										: TimestampTzGetDatum(judged.expire);
+	}
+	const Datum array = make_array(values, count, type);
+	pfree(values);
+	return array;
+}
+
+void execute_as_mirror(const MirrorTarget *target, RowPlan which, Datum *values) {
+	begin_write(target->store.relation, WriteOrigin::mirror, false);
+	execute(target, which, values);
+	end_write();
+}
+
+std::string_view text_view(Datum value) {
+	const auto *bytes = DatumGetTextPP(value);
+	return {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
+}
+
+// The row of that sid among those, sorted by sid; null when it is not one of them.
+PulledRow *find_row(PulledRow **rows, int count, std::string_view sid) {
+	int low = 0;
+	int high = count;
+	while (low < high) {
+		const int middle = low + (high - low) / 2;
+		if (rows[middle]->item->sid < sid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < count && rows[low]->item->sid == sid ? rows[low] : nullptr;
+}
+
+bool same_payload(Datum a, Datum b, Payload payload) {
+	const auto *left = DatumGetByteaPP(a);
+	const auto *right = DatumGetByteaPP(b);
+	if (VARSIZE_ANY_EXHDR(left) == VARSIZE_ANY_EXHDR(right) &&
+		memcmp(VARDATA_ANY(left), VARDATA_ANY(right), VARSIZE_ANY_EXHDR(left)) == 0)
+		return true;
+	return payload == Payload::jsonb && DatumGetBool(DirectFunctionCall2(jsonb_eq, a, b));
+}
+
+} // namespace
+
+void read_rows(const MirrorTarget *target, RowPlan plan, PulledRow **rows, int count) {
+	auto *sids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
+	int n = 0;
+	for (int i = 0; i < count; i++)
+		if (rows[i]->judged.valid_sid)
+			sids[n++] = rows[i]->judged.sid;
+	if (n == 0)
+		return;
+	Datum values[] = {make_array(sids, n, TEXTOID)};
+	execute(target, plan, values);
+	SPITupleTable *found = SPI_tuptable;
+	for (uint64 i = 0; i < found->numvals; i++) {
+		bool is_null;
+		const Datum sid = SPI_getbinval(found->vals[i], found->tupdesc, 1, &is_null);
+		PulledRow *row = find_row(rows, count, text_view(sid));
+		if (row == nullptr)
+			continue;
+		row->in_table = true;
+		row->sess = SPI_getbinval(found->vals[i], found->tupdesc, 2, &row->sess_is_null);
+		const Datum expire = SPI_getbinval(found->vals[i], found->tupdesc, 3, &is_null);
+		row->expire = is_null ? DT_NOBEGIN : DatumGetTimestampTz(expire);
+	}
+}
+
+void upsert_rows(const MirrorTarget *target, PulledRow **rows, int count) {
+	if (count == 0)
+		return;
+	const Oid payload = target->store.payload == Payload::jsonb ? JSONBOID : BYTEAOID;
+	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID),
+		array_of(rows, count, Field::sess, payload),
+		array_of(rows, count, Field::expire, TIMESTAMPTZOID)};
+	execute_as_mirror(target, RowPlan::upsert, values);
+}
+
+void touch_rows(const MirrorTarget *target, PulledRow **rows, int count) {
+	if (count == 0)
+		return;
+	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID),
+		array_of(rows, count, Field::expire, TIMESTAMPTZOID)};
+	execute_as_mirror(target, RowPlan::touch, values);
+}
+
+void remove_rows(const MirrorTarget *target, PulledRow **rows, int count) {
+	if (count == 0)
+		return;
+	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID)};
+	execute_as_mirror(target, RowPlan::remove, values);
+}
+
+int walk_sids(const MirrorTarget *target, Datum after, int limit, Datum **sids) {
+	Datum values[] = {after, Int64GetDatum(limit)};
+	execute(target, RowPlan::walk, values);
+	SPITupleTable *found = SPI_tuptable;
+	*sids = static_cast<Datum *>(palloc(Max(found->numvals, uint64{1}) * sizeof(Datum)));
+	for (uint64 i = 0; i < found->numvals; i++) {
+		bool is_null;
+		const Datum sid = SPI_getbinval(found->vals[i], found->tupdesc, 1, &is_null);
+		(*sids)[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(sid));
+	}
+	return static_cast<int>(found->numvals);
+}
+
+core::PostgresState compare_row(const PulledRow *row, Payload payload, TimestampTz now) {
+	if (!row->in_table)
+		return core::PostgresState::absent;
+	const bool same_expiry = row->expire == row->judged.expire;
+	const bool same_sess = !row->sess_is_null && same_payload(row->sess, row->judged.sess, payload);
+	if (same_expiry && same_sess)
+		return core::PostgresState::equal;
+	if (row->expire <= now)
+		return core::PostgresState::absent;
+	if (same_sess)
+		return core::PostgresState::differs_expiry;
+	return same_expiry ? core::PostgresState::differs_payload : core::PostgresState::differs_both;
+}
+
+} // namespace session_store
