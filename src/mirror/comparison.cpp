@@ -121,16 +121,15 @@ StepResult finish_marking(
 	return StepResult::worked;
 }
 
-StepResult end_walk(
-	Comparison *comparison, MirrorTarget *target, FeedError *error, WorkerFailure *failure) {
+void end_walk(Comparison *comparison, const StoreSettings *store) {
 	if (comparison->stage == ComparisonStage::counting) {
 		comparison->live = comparison->walked;
-		if (judge_counts(comparison, &target->store)) {
+		if (judge_counts(comparison, store)) {
 			start_walk(comparison, ComparisonStage::marking);
-			return StepResult::worked;
+			return;
 		}
 	}
-	return finish_marking(comparison, target, error, failure);
+	comparison->stage = ComparisonStage::closing;
 }
 
 StepResult walk(
@@ -148,8 +147,10 @@ StepResult walk(
 			return StepResult::feed_failed;
 	}
 	comparison->walked += slice.count;
-	if (slice.count < kSlice)
-		return end_walk(comparison, target, error, failure);
+	if (slice.count < kSlice) {
+		end_walk(comparison, &target->store);
+		return StepResult::worked;
+	}
 	text_to_cstring_buffer(
 		DatumGetTextPP(slice.sids[slice.count - 1]), comparison->after, sizeof(comparison->after));
 	return StepResult::worked;
@@ -210,6 +211,8 @@ StepResult comparison_step(
 	case ComparisonStage::marking:
 		return state.dirty > kWalkBacklog ? StepResult::waits
 										  : walk(comparison, target, error, failure);
+	case ComparisonStage::closing:
+		return finish_marking(comparison, target, error, failure);
 	case ComparisonStage::settling:
 		return settle(comparison, target, failure);
 	}

@@ -13,6 +13,7 @@ enum class ComparisonStage : uint8_t {
 	scanning, // Redis is scanned; its keys become dirty
 	counting, // PostgreSQL is walked: how many live sessions did the scan not report?
 	marking,  // walked again: those become dirty, to be read again and deleted if gone
+	closing,  // rejects that the scan did not report become dirty
 	settling, // all candidates are known; those are being applied
 };
 

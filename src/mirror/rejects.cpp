@@ -108,7 +108,7 @@ struct RejectKeys {
 	int32 store_id;
 	const char *prefix;
 	MemoryContext context; // of what is read
-	Datum *keys;		   // bytea
+	Datum *keys;           // bytea
 	int count;
 };
 
@@ -129,8 +129,7 @@ void read_reject_keys(void *argument) {
 	read->keys = static_cast<Datum *>(palloc(Max(count, uint64{1}) * sizeof(Datum)));
 	for (uint64 i = 0; i < count; i++) {
 		bool is_null;
-		const Datum key =
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null);
+		const Datum key = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &is_null);
 		read->keys[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(key));
 	}
 	read->count = static_cast<int>(count);
