@@ -1,4 +1,4 @@
-// Which sids a SCAN reported, in 8 to 32 bytes each: a set of keyed 64-bit hashes.
+// Which sids a SCAN reported, in 11 to 22 bytes each: a set of keyed 64-bit hashes.
 //
 // Answers "seen" wrongly about once in 2^64 / n questions, with other keys at every comparison, so
 // a deleted session that one comparison overlooks is found by the next.

@@ -27,6 +27,7 @@ using std::chrono::milliseconds;
 constexpr std::size_t kShownErrorBytes = 120;
 constexpr int kReadsBetweenLooks = 64; // of 16 kB: how often a flood of data lets interrupts in
 constexpr std::size_t kBytesPerMilli = 1000; // the least that a large reply must bring
+constexpr int kMaxReplyDepth = 7;
 constexpr int kKeepaliveSeconds = 15;
 
 #if HIREDIS_MAJOR >= 1
@@ -319,7 +320,8 @@ void Connection::log_in(const Endpoint &endpoint) {
 	command_ok({"PING"}, "PING", Show::text);
 }
 
-// Puts a limit on the elements of one array: hiredis allocates them when they are announced.
+// Puts a limit on the elements of one array, which hiredis allocates when they are announced, and
+// on the depth, since it frees replies by recursion (and 1.x has no limit of its own).
 void Connection::guard_arrays() {
 	array_guard_ = std::make_unique<ArrayGuard>();
 	redisReader *reader = context_->reader;
@@ -333,6 +335,10 @@ void Connection::guard_arrays() {
 template <typename Count>
 void *Connection::create_array(const redisReadTask *task, Count elements) {
 	const auto *guard = static_cast<const ArrayGuard *>(task->privdata);
+	int depth = 0;
+	for (const redisReadTask *outer = task; outer != nullptr; outer = outer->parent)
+		if (++depth > kMaxReplyDepth)
+			return nullptr;
 	if (static_cast<std::make_unsigned_t<Count>>(elements) > kMaxReplyElements)
 		return nullptr; // hiredis reports it as out of memory
 	return guard->original.createArray(task, elements);

@@ -44,6 +44,12 @@ TEST(SidFilter, HasNoRoomAtAllWithoutBytes) {
 	EXPECT_FALSE(filter.seen("x"));
 }
 
+// The first vector that Rust's SipHasher13 is tested with.
+TEST(KeyedHash, IsSipHash13) {
+	const HashSeed seed{0x0706050403020100U, 0x0f0e0d0c0b0a0908U};
+	EXPECT_EQ(keyed_hash("", seed), 0xabac0158050fc4dcU);
+}
+
 TEST(KeyedHash, DependsOnEveryByteAndOnTheSeed) {
 	const std::string text = "abcdefghijklmnop";
 	for (std::size_t i = 0; i <= text.size(); i++) {
