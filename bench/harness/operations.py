@@ -1,8 +1,9 @@
 """The single operations: what each script asks of which session, and the times that it asks for.
 
-All sessions are loaded with one expire, in the middle of an hour about a day ahead (Clock.still).
+All sessions are loaded with one expire, in the middle of an hour about a day ahead (Clock.expire).
 `touch_granularity` throttles an ask that is less than a minute before it, so a throttled touch asks
-for Clock.still less 55 s and a writing one for a random second of that hour.
+for a random second of that minute and a writing one for a random second of that hour: the seconds
+differ from touch to touch, as they do in life, where a peer's every touch moves its indexed expire.
 """
 
 import time
@@ -24,12 +25,14 @@ class Clock:
 
 	def __init__(self):
 		hour = (int(time.time()) + DAY) // HOUR * HOUR
-		self.still = hour + HOUR // 2
+		self.expire = hour + HOUR // 2
 		self.write_from = hour + 120
 		self.write_to = hour + HOUR - 300
 
-	def variables(self):
-		return {"now": int(time.time()), "still": self.still - THROTTLE_MARGIN,
+	def variables(self, run_seconds):
+		return {"now": int(time.time()),
+				"still_from": self.expire - THROTTLE_MARGIN,
+				"still_to": self.expire - run_seconds - 1,
 				"from": self.write_from, "to": self.write_to}
 
 
@@ -39,9 +42,9 @@ NEW = "\\set n :rows + random(1, 1500000000)\n"
 ONE_KEY = f"\\set key {key_of(':n')}\n"
 MANY_KEYS = "".join(
 	f"\\set n random(1, :rows)\n\\set key{i} {key_of(':n')}\n" for i in range(MANY))
-ASK_STILL = "\\set exp :still\n"
+ASK_STILL = "\\set exp random(:still_from, :still_to)\n"
 ASK_WRITING = "\\set exp random(:from, :to)\n"
-ASK_MIXED = ("\\set exp case when :n <= :settled_rows then :still"
+ASK_MIXED = ("\\set exp case when :n <= :settled_rows then random(:still_from, :still_to)"
 			 " else random(:from, :to) end\n")
 TTL = "\\set ttl :exp - :now\n"
 

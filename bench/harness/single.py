@@ -41,7 +41,7 @@ class SingleOperations:
 			self.bench.say(f"loading {self.bench.rows:,} sessions of {len(payload)} bytes:"
 						   f" {side.label}")
 			tables.create(self.bench.postgres, side)
-			tables.load(self.bench.postgres, side, payload, f"to_timestamp({self.clock.still})",
+			tables.load(self.bench.postgres, side, payload, f"to_timestamp({self.clock.expire})",
 						1, self.bench.rows)
 		tables.finish_loading(self.bench.postgres, self.sides)
 		for side in self.sides:
@@ -69,7 +69,7 @@ class SingleOperations:
 	def _run_table(self, side, operation, synchronous_commit, clients):
 		variables = {"rows": self.bench.rows,
 					 "settled_rows": self.bench.rows * THROTTLED_PERCENT // 100,
-					 **self.clock.variables()}
+					 **self.clock.variables(self.bench.seconds)}
 		scripts = []
 		for variant in range(max(1, operation.variants)):
 			name = f"payload{variant}"
