@@ -26,7 +26,8 @@ override COMPILER = $(CXX) $(CXXFLAGS)
 REGRESS = install stores upsert touch expire destroy bytes merge users direct bad_input rights \
 	redis_server status cleanup drop_extension
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=t/preload.conf --encoding=UTF8
-ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert
+ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert merge_merge expected_version_race \
+	touch_against_cleanup expire_user_against_upsert isolation_levels
 ISOLATION_OPTS = --temp-instance=tmp_check/isolation --temp-config=t/preload.conf
 TAP_TESTS = 1
 EXTRA_CLEAN = tmp_check $(OBJS:.o=.d) $(EXTENSION_SQL)
