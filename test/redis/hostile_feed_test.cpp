@@ -31,6 +31,8 @@ const Answer kHostile[] = {
 	{"*3\r\n*0\r\n:1\r\n$-1\r\n"},
 	{"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n:1\r\n"},
 	{"!garbage\r\n"},
+	{"%1\r\n+a\r\n+b\r\n"}, // RESP3, which hiredis 1.x would parse
+	{">2\r\n+message\r\n+a\r\n"},
 	{"*2147483647\r\n"},
 	{"$99999999999\r\nabc"},
 	{"$10\r\nabc", true},

@@ -88,7 +88,11 @@ redis::Endpoint FakeServer::endpoint() const {
 }
 
 redis::Wake FakeServer::wait(int fd, bool want_write, std::chrono::milliseconds timeout) noexcept {
-	turn();
+	try {
+		turn();
+	} catch (...) {
+		std::abort(); // the client sent what is no command
+	}
 	const auto short_wait = std::min(timeout, std::chrono::milliseconds{2});
 	return PollWaiter::wait(fd, want_write, short_wait);
 }
