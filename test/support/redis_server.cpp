@@ -58,8 +58,10 @@ void RedisServer::start() {
 		} catch (const redis::Error &error) {
 			if (error.kind() == redis::ErrorKind::auth)
 				return; // it answers, and wants a password that the test knows
-			if (std::chrono::steady_clock::now() > deadline)
+			if (std::chrono::steady_clock::now() > deadline) {
+				stop();
 				throw;
+			}
 			poll(nullptr, 0, 5);
 		}
 	}
