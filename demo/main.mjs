@@ -67,14 +67,13 @@ class Watcher {
 		this.cleanups = 0;
 		this.seen_cleanup = null;
 		this.rates = [];
-		this.max_postgres = 0;
 	}
 
 	async look() {
 		const { rows: [status] } = await this.client.query(`
-			SELECT s.mirror, s.lag_keys, s.lag_ms, s.rejects, s.last_error, s.last_cleanup::text, s.cleaned_rows, s.phase,
+			SELECT s.mirror, s.lag_keys, s.lag_milliseconds, s.rejects, s.last_error, s.last_cleanup::text, s.cleaned_rows,
 				(SELECT count(*) FROM sessions WHERE expire > now()) AS live,
-				(SELECT n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relid = 'sessions'::regclass) AS written
+				(SELECT m.applied FROM session_store.stat_mirror m WHERE m.store = s.store) AS applied
 			FROM session_store.status s WHERE s.store = 'sessions'`);
 		if (status.last_cleanup !== this.seen_cleanup) {
 			this.seen_cleanup = status.last_cleanup;
@@ -82,19 +81,19 @@ class Watcher {
 			this.cleaned += Number(status.cleaned_rows ?? 0);
 		}
 		const keys = await this.redis_client.dbSize().catch(() => null);
-		this.max_postgres = Math.max(this.max_postgres, Number(status.live));
 		return this.gather(status, keys);
 	}
 
 	gather(status, keys) {
-		this.rates.push({ at: Date.now(), written: Number(status.written) - this.cleaned, requests: users.totals.requests });
+		// applied counts since the mirror started: after a restart the rate is nil for a moment, never negative.
+		this.rates.push({ at: Date.now(), applied: Number(status.applied ?? 0), requests: users.totals.requests });
 		if (this.rates.length > 12) this.rates.shift();
 		const [first, last] = [this.rates[0], this.rates.at(-1)];
 		const rate = (name) => Math.max(0, Math.round((last[name] - first[name]) * 1_000 / Math.max(1, last.at - first.at)));
 		return {
 			elapsed: (Date.now() - view.started) / 1_000, seconds, user_count, users: users.totals,
-			redis: keys, postgres: status.live, mirror: status.mirror, lag_keys: status.lag_keys, lag_ms: status.lag_ms,
-			rejects: status.rejects, last_error: status.last_error, applied: rate('written'), requests: rate('requests'),
+			redis: keys, postgres: status.live, mirror: status.mirror, lag_keys: status.lag_keys, lag_milliseconds: status.lag_milliseconds,
+			rejects: status.rejects, last_error: status.last_error, applied: rate('applied'), requests: rate('requests'),
 			cleaned: this.cleaned, cleanups: this.cleanups,
 		};
 	}

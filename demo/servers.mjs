@@ -121,8 +121,8 @@ export function wait_in_sync(client, timeout) {
 	let seen = 0;
 	return poll(async () => {
 		const { rows: [status] } = await client.query(
-			"SELECT mirror, lag_keys, lag_ms FROM session_store.status WHERE store = 'sessions'");
-		const calm = status.mirror.startsWith('in sync') && Number(status.lag_keys ?? 0) === 0 && Number(status.lag_ms ?? 0) === 0;
+			"SELECT mirror, lag_keys, lag_milliseconds FROM session_store.status WHERE store = 'sessions'");
+		const calm = status.mirror.startsWith('in sync') && Number(status.lag_keys) === 0 && Number(status.lag_milliseconds) === 0;
 		seen = calm ? seen + 1 : 0;
 		return seen >= kInARow;
 	}, timeout, 150);

@@ -34,7 +34,7 @@ export class View {
 	}
 
 	line(s) {
-		return `${clock(s.elapsed)}  redis ${number(s.redis)}  postgres ${number(s.postgres)}  lag ${plural(number(s.lag_keys), 'key')} ${number(s.lag_ms)} ms`
+		return `${clock(s.elapsed)}  redis ${number(s.redis)}  postgres ${number(s.postgres)}  lag ${plural(number(s.lag_keys), 'key')} ${number(s.lag_milliseconds)} ms`
 			+ `  applied ${s.applied}/s  requests ${s.requests}/s  logged out ${s.users.logouts}  cleaned up ${s.cleaned}`
 			+ `  rejects ${number(s.rejects)}  mirror: ${number(s.mirror)}`;
 	}
@@ -46,7 +46,7 @@ export class View {
 			'',
 			`  live sessions   Redis ${number(s.redis).padStart(7)}   PostgreSQL ${number(s.postgres).padStart(7)}`,
 			`  mirror          ${number(s.mirror)}`,
-			`  lag             ${plural(number(s.lag_keys), 'key')}, ${number(s.lag_ms)} ms`,
+			`  lag             ${plural(number(s.lag_keys), 'key')}, ${number(s.lag_milliseconds)} ms`,
 			`  applied         ${s.applied}/s   rejects ${number(s.rejects)}`,
 			`  cleaned up      ${plural(s.cleaned, 'expired row')} in ${plural(s.cleanups, 'run')}`,
 			`  users           ${u.logins} logins, ${u.touches} touches, ${u.changes} changes, ${u.logouts} logouts, ${u.left} left`,
