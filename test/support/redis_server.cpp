@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,6 +48,7 @@ void RedisServer::start() {
 	argv.push_back(nullptr);
 	pid_ = fork();
 	if (pid_ == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); // it goes with a test that crashes
 		execvp(argv[0], argv.data());
 		_exit(127);
 	}
