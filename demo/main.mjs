@@ -3,8 +3,9 @@
 // PostgreSQL, as: main.mjs --work DIR --seconds N --users N. Exit status 0 only with the verdict EQUAL.
 
 import { fork } from 'node:child_process';
+import { openSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { Redis, connect_postgres, create_mirrored_store, delay, forget_pid, poll, remember_pid, wait_in_sync } from './servers.mjs';
+import { Redis, connect_postgres, create_mirrored_store, delay, forget_pid, last_lines, poll, remember_pid, wait_in_sync } from './servers.mjs';
 import { Users } from './users.mjs';
 import { View } from './view.mjs';
 import { compare, shown } from './verdict.mjs';
@@ -43,19 +44,24 @@ async function interrupted() {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, interrupted);
 process.stdout.on('error', interrupted);
 
+// listening gives the port; ended never comes but as an error.
 function start_app() {
 	app = fork(new URL('./app.mjs', import.meta.url), [`--work=${work}`], {
 		env: { ...process.env, NODE_ENV: 'production', REDIS_SOCKET: redis.socket, REDIS_PASSWORD: redis.password },
 		detached: true,
+		// What Express has to say of a Redis that is away would tear the view.
+		stdio: ['ignore', 'ignore', openSync(`${work}/app.log`, 'w'), 'ipc'],
 	});
 	remember_pid(work, 'app', app.pid);
-	return new Promise((resolve, reject) => {
-		app.once('message', ({ port }) => resolve(port));
+	const ended = new Promise((_, reject) => {
 		app.once('exit', (code) => {
 			forget_pid(work, 'app');
-			reject(new Error(`The application ended by itself (${code}).`));
+			reject(new Error(`The application ended by itself (${code}).${last_lines(`${work}/app.log`)}`));
 		});
 	});
+	ended.catch(() => {});
+	const listening = new Promise((resolve) => { app.once('message', ({ port }) => resolve(port)); });
+	return { listening, ended };
 }
 
 // Looks at both sides every now and then; what it gathered is this.sample.
@@ -192,7 +198,8 @@ function report(result, facts) {
 async function main() {
 	await redis.start();
 	const superuser = await create_mirrored_store(work, redis, 'demo', { cleanup_interval: '5 s', cleanup_batch_size: 50 });
-	const port = await start_app();
+	const { listening, ended } = start_app();
+	const port = await Promise.race([listening, ended]);
 	const redis_client = redis.client();
 	await redis_client.connect();
 	users = new Users(port, user_count);
@@ -200,10 +207,8 @@ async function main() {
 	const watching = watcher.run();
 	view.event(`${user_count} users arrive`);
 	users.start();
-	const failure = new Promise((_, reject) => app.once('exit', () => reject(new Error('The application ended by itself.'))));
-	failure.catch(() => {});
-	const events = await Promise.race([course(superuser), failure]);
-	await Promise.race([users.stop(), failure]);
+	const events = await Promise.race([course(superuser), ended]);
+	await Promise.race([users.stop(), ended]);
 	view.event('All users are gone');
 	const in_sync = await wait_in_sync(superuser, kSettleTimeout);
 	view.event(in_sync ? 'The mirror is in sync' : 'The mirror is not in sync');

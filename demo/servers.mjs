@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createClient } from 'redis';
 import pg from 'pg';
 
@@ -18,6 +18,15 @@ export function remember_pid(work, name, pid) {
 
 export function forget_pid(work, name) {
 	rmSync(`${work}/pids/${name}`, { force: true });
+}
+
+// The end of a log, to be added to a message; the file is gone when a person could look for it.
+export function last_lines(file, count = 10) {
+	try {
+		return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-count).map((line) => `\n  ${line}`).join('');
+	} catch {
+		return '';
+	}
 }
 
 // Poll until check() gives something true, which is returned; false when the time is over. What check throws is no.
@@ -70,7 +79,7 @@ export class Redis {
 		probe.connect().catch(() => {});
 		const up = await poll(async () => await probe.ping() === 'PONG', kStartTimeout);
 		probe.destroy();
-		if (!up) throw new Error(`Redis did not start: see ${this.dir}/redis.log`);
+		if (!up) throw new Error(`Redis did not start.${last_lines(`${this.dir}/redis.log`)}`);
 	}
 
 	async kill(signal) {
