@@ -31,6 +31,22 @@ TimestampTz after(TimestampTz now, core::Millis wait) {
 	return now + wait.count() * 1000;
 }
 
+// By the settings as they are now: a run that waits goes by the new ones when they are changed. A
+// run that somebody's lock was in the way of tries again soon.
+TimestampTz next_batch(const SupervisedStore *store) {
+	const CleanupJob *job = &store->cleanup;
+	if (job->in_the_way)
+		return after(job->last_batch, core::kFirstBackoff);
+	return job->last_batch == DT_NOBEGIN ? job->started
+										 : job->last_batch + store->settings.cleanup_delay;
+}
+
+bool run_is_over(const SupervisedStore *store) {
+	const CleanupJob *job = &store->cleanup;
+	return job->progress.exhausted ||
+		next_batch(store) - job->started >= store->settings.cleanup_max_duration;
+}
+
 void clean_step(void *argument) {
 	auto *store = static_cast<SupervisedStore *>(argument);
 	StoreSettings settings;
@@ -68,8 +84,9 @@ bool clean_within_limit(SupervisedStore *store, WorkerFailure *failure) {
 void note_failure(SupervisedStore *store, const WorkerFailure *failure) {
 	CleanupJob *job = &store->cleanup;
 	TimestampTz now = GetCurrentTimestamp();
-	if (is_passing(failure) && now - job->started < store->settings.cleanup_max_duration) {
-		job->next_batch = after(now, core::backoff(1));
+	if (is_passing(failure)) {
+		job->last_batch = now;
+		job->in_the_way = true;
 		return;
 	}
 	job->running = false;
@@ -110,7 +127,7 @@ TimestampTz next_cleanup_step(const SupervisedStore *store, TimestampTz now) {
 	const CleanupJob *job = &store->cleanup;
 	core::Millis interval{store->settings.cleanup_interval / 1000};
 	if (job->running)
-		return job->next_batch;
+		return run_is_over(store) && !job->in_the_way ? now : next_batch(store);
 	if (job->failures == 0)
 		return after(now, core::until_due(millis(now), last_end(job), interval));
 	if (job->failures <= kMaxQuickRetries)
@@ -121,21 +138,23 @@ TimestampTz next_cleanup_step(const SupervisedStore *store, TimestampTz now) {
 
 void step_cleanup(SupervisedStore *store) {
 	CleanupJob *job = &store->cleanup;
-	TimestampTz now = GetCurrentTimestamp();
 	if (!job->running) {
 		job->running = true;
-		job->started = now;
+		job->started = GetCurrentTimestamp();
+		job->last_batch = DT_NOBEGIN;
 		job->progress = begin_cleanup();
+		job->in_the_way = false;
 	}
-	WorkerFailure failure;
-	if (!clean_within_limit(store, &failure)) {
-		note_failure(store, &failure);
-		return;
+	if (!run_is_over(store)) {
+		WorkerFailure failure;
+		if (!clean_within_limit(store, &failure)) {
+			note_failure(store, &failure);
+			return;
+		}
+		job->last_batch = GetCurrentTimestamp();
+		job->in_the_way = false;
 	}
-	now = GetCurrentTimestamp();
-	job->next_batch = now + store->settings.cleanup_delay;
-	if (job->progress.exhausted ||
-		job->next_batch - job->started >= store->settings.cleanup_max_duration)
+	if (run_is_over(store))
 		end_run(store);
 }
 

@@ -13,7 +13,8 @@ struct CleanupJob {
 	bool running;
 	TimestampTz last_ended; // DT_NOBEGIN: never
 	TimestampTz started;
-	TimestampTz next_batch;
+	TimestampTz last_batch; // DT_NOBEGIN: none in this run
+	bool in_the_way;        // the last batch met somebody's lock: tried again soon
 	CleanupProgress progress;
 	unsigned failures; // in a row
 	TimestampTz failed_at;
