@@ -13,7 +13,6 @@
 extern "C" {
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
-#include "utils/varlena.h"
 }
 
 namespace session_store {
@@ -208,28 +207,13 @@ void record_change(const PhaseChange *change, const char *user) {
 		6, types, values, nullptr, SPI_OK_INSERT);
 }
 
-bool workers_serve_this_database() {
-	if (worker_databases == nullptr)
-		return false;
-	char *names = pstrdup(worker_databases);
-	List *list = NIL;
-	if (!SplitIdentifierString(names, ',', &list))
-		return false;
-	const char *database = get_database_name(MyDatabaseId);
-	ListCell *cell;
-	foreach (cell, list)
-		if (strcmp(static_cast<char *>(lfirst(cell)), database) == 0)
-			return true;
-	return false;
-}
-
 void warn_without_mirror() {
 	if (!shared_state_available())
 		ereport(WARNING,
 			(errmsg("no mirror will run, since session_store was not preloaded"),
 				errhint("Put session_store into shared_preload_libraries and restart the "
 						"server.")));
-	else if (!workers_serve_this_database())
+	else if (!database_is_listed(get_database_name(MyDatabaseId)))
 		ereport(WARNING,
 			(errmsg("no mirror will run in this database"),
 				errhint("Add it to session_store.databases and reload the configuration.")));
