@@ -1,5 +1,12 @@
 -- What CREATE EXTENSION brings, and that nothing of it is granted to PUBLIC.
 SET client_min_messages = warning;
+\set SHOW_CONTEXT never
+-- A schema that somebody prepared is refused.
+CREATE ROLE regress_ss_squatter;
+CREATE SCHEMA session_store AUTHORIZATION regress_ss_squatter;
+CREATE EXTENSION session_store;
+DROP SCHEMA session_store;
+DROP ROLE regress_ss_squatter;
 CREATE EXTENSION session_store;
 SELECT extname, nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'session_store';
 

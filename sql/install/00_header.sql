@@ -9,4 +9,11 @@ BEGIN
 					pg_catalog.current_database(), pg_catalog.getdatabaseencoding()),
 				HINT = 'Create the database with ENCODING ''UTF8''.';
 	END IF;
+	-- Who owns the schema could put lookalikes of our functions into it.
+	IF NOT (SELECT o.rolsuper OR o.rolname = current_user FROM pg_catalog.pg_namespace n
+			JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner WHERE n.nspname = 'session_store') THEN
+		RAISE EXCEPTION 'schema "session_store" belongs to somebody else'
+			USING ERRCODE = 'insufficient_privilege',
+				HINT = 'Drop or rename the schema, or change its owner.';
+	END IF;
 END $$;

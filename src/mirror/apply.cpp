@@ -32,9 +32,8 @@ struct Batch {
 };
 
 void decide_row(Batch *batch, PulledRow *row, TimestampTz now) {
-	const char *forced = batch->forced[row->order];
 	core::Situation situation;
-	situation.redis = forced == nullptr ? row->judged.state : core::RedisState::rejected;
+	situation.redis = row->judged.state;
 	if (situation.redis == core::RedisState::value)
 		situation.postgres = compare_row(row, batch->target->store.payload, now);
 	else if (row->in_table && row->expire > now)
@@ -112,10 +111,8 @@ void keep_rejects(Batch *batch, PulledRow **rows, int count) {
 	int n_rejected = 0;
 	int n_mirrored = 0;
 	for (int i = 0; i < count; i++) {
-		const char *forced = batch->forced[rows[i]->order];
 		if (rows[i]->decision.action == core::Action::reject)
-			rejected[n_rejected++] = {
-				rows[i]->item, forced != nullptr ? forced : rows[i]->judged.reason};
+			rejected[n_rejected++] = {rows[i]->item, rows[i]->judged.reason};
 		else if (rows[i]->decision.action != core::Action::retry)
 			mirrored[n_mirrored++] = rows[i]->item;
 	}
@@ -135,7 +132,8 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 	for (int i = 0; i < count; i++) {
 		rows[i] = &batch->rows[from + i];
 		rows[i]->in_table = false;
-		judge_item(rows[i]->item, target->store.payload, &rows[i]->judged);
+		judge_item(
+			rows[i]->item, target->store.payload, batch->forced[rows[i]->order], &rows[i]->judged);
 	}
 	const Identity saved = enter_owner(target->owner);
 	SPI_connect();

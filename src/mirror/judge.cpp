@@ -50,7 +50,10 @@ const char *json_problem(char *text, int length) {
 	if (result == JSON_SUCCESS)
 		return nullptr;
 	char *problem = psprintf("payload is not valid jsonb: %s", json_errdetail(result, lex));
-	problem[pg_mbcliplen(problem, static_cast<int>(strlen(problem)), kLongestReason)] = '\0';
+	int length_kept = pg_mbcliplen(problem, static_cast<int>(strlen(problem)), kLongestReason);
+	if (length_kept > 0 && problem[length_kept - 1] == '.')
+		length_kept--;
+	problem[length_kept] = '\0';
 	return problem;
 }
 
@@ -94,7 +97,7 @@ void judge_value(const FeedItem *item, Payload payload, Judged *judged) {
 
 } // namespace
 
-void judge_item(const FeedItem *item, Payload payload, Judged *judged) {
+void judge_item(const FeedItem *item, Payload payload, const char *forced, Judged *judged) {
 	memset(judged, 0, sizeof(*judged));
 	const core::SidProblem problem = core::check_sid(item->sid);
 	judged->valid_sid = problem == core::SidProblem::none;
@@ -108,8 +111,9 @@ void judge_item(const FeedItem *item, Payload payload, Judged *judged) {
 		judged->state = core::RedisState::error;
 		return;
 	}
-	if (!judged->valid_sid) {
-		reject(judged, core::RedisState::rejected, core::sid_problem_text(problem));
+	if (!judged->valid_sid || forced != nullptr) {
+		reject(judged, core::RedisState::rejected,
+			forced != nullptr ? forced : core::sid_problem_text(problem));
 		return;
 	}
 	switch (item->kind) {

@@ -20,7 +20,8 @@ struct Judged {
 
 // Judges one item; allocates in the current memory context. Raises what converting the payload
 // raises (a number out of range, nesting too deep), but not for what is common: broken encoding,
-// broken JSON and \u0000 are told by looking first.
-void judge_item(const FeedItem *item, Payload payload, Judged *judged);
+// broken JSON and \u0000 are told by looking first. `forced`, unless null, is why it cannot be
+// stored, which an earlier try has found out.
+void judge_item(const FeedItem *item, Payload payload, const char *forced, Judged *judged);
 
 } // namespace session_store

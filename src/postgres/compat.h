@@ -1,4 +1,5 @@
-// Where PostgreSQL 15, 17 and 18 differ: one name for each, the newest version's where there is one.
+// Where PostgreSQL 15, 17 and 18 differ: one name for each, the newest version's where there is
+// one.
 #pragma once
 
 #include "postgres/pg.h"
@@ -29,4 +30,4 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
-}  // namespace session_store
+} // namespace session_store

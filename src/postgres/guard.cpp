@@ -37,4 +37,4 @@ void report_cpp_error(const CppError *error) {
 	pg_unreachable();
 }
 
-}  // namespace session_store
+} // namespace session_store

@@ -37,4 +37,4 @@ bool run_cpp(CppError *error, Fn &&fn) noexcept {
 // Raises `error` as a PostgreSQL ERROR. For glue only, outside any catch block.
 [[noreturn]] void report_cpp_error(const CppError *error);
 
-}  // namespace session_store
+} // namespace session_store

@@ -13,15 +13,15 @@ Identity enter(Oid user, int flags) {
 	SetUserIdAndSecContext(user, saved.security_context | flags);
 	saved.guc_level = NewGUCNestLevel();
 	(void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							GUC_ACTION_SAVE, true, 0, false);
+		GUC_ACTION_SAVE, true, 0, false);
 	return saved;
 }
 
-}  // namespace
+} // namespace
 
 Identity enter_owner(Oid user) {
-	return enter(user, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION |
-						   SECURITY_NOFORCE_RLS);
+	return enter(
+		user, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 }
 
 Identity enter_extension_owner() {
@@ -33,4 +33,4 @@ void leave_identity(const Identity *saved) {
 	SetUserIdAndSecContext(saved->user, saved->security_context);
 }
 
-}  // namespace session_store
+} // namespace session_store

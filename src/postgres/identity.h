@@ -19,4 +19,4 @@ Identity enter_owner(Oid user);
 Identity enter_extension_owner();
 void leave_identity(const Identity *saved);
 
-}  // namespace session_store
+} // namespace session_store

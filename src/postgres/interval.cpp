@@ -15,7 +15,7 @@ bool interval_to_microseconds(const Interval *interval, int64 *microseconds) {
 	int64 days = static_cast<int64>(interval->month) * DAYS_PER_MONTH + interval->day;
 	int64 from_days;
 	return !pg_mul_s64_overflow(days, USECS_PER_DAY, &from_days) &&
-		   !pg_add_s64_overflow(from_days, interval->time, microseconds);
+		!pg_add_s64_overflow(from_days, interval->time, microseconds);
 }
 
 TimestampTz timestamp_after(TimestampTz from, int64 microseconds, const char *what) {
@@ -23,9 +23,10 @@ TimestampTz timestamp_after(TimestampTz from, int64 microseconds, const char *wh
 	if (pg_add_s64_overflow(from, microseconds, &result) ||
 		pg_add_s64_overflow(result, kMicrosecondsPerMillisecond - 1, &result) ||
 		!IS_VALID_TIMESTAMP(result))
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("%s is out of range", what)));
+		ereport(
+			ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("%s is out of range", what)));
 	// Division truncates towards zero, which rounds down after 2000-01-01, where sessions live.
 	return result / kMicrosecondsPerMillisecond * kMicrosecondsPerMillisecond;
 }
 
-}  // namespace session_store
+} // namespace session_store

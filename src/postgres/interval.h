@@ -14,4 +14,4 @@ bool interval_to_microseconds(const Interval *interval, int64 *microseconds);
 // rounded up; ERROR datetime_field_overflow when that is out of range. `what` names the argument.
 TimestampTz timestamp_after(TimestampTz from, int64 microseconds, const char *what);
 
-}  // namespace session_store
+} // namespace session_store

@@ -13,11 +13,12 @@ namespace {
 
 constexpr int kMaxSidCharacters = 255;
 
-}  // namespace
+} // namespace
 
 void require_not_null(FunctionCallInfo fcinfo, int number, const char *name) {
 	if (PG_ARGISNULL(number))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
+		ereport(
+			ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
 }
 
 Store *store_argument(FunctionCallInfo fcinfo, int number) {
@@ -40,9 +41,10 @@ void check_sid(const text *sid) {
 	if (bytes > kMaxSidCharacters) {
 		int characters = pg_mbstrlen_with_len(VARDATA_ANY(sid), bytes);
 		if (characters > kMaxSidCharacters)
-			ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION), errmsg("sid is too long"),
-							errdetail("It has %d characters; at most %d are allowed.", characters,
-									  kMaxSidCharacters)));
+			ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION), errmsg("sid is too long"),
+					errdetail("It has %d characters; at most %d are allowed.", characters,
+						kMaxSidCharacters)));
 	}
 }
 
@@ -50,11 +52,12 @@ void require_payload(const Store *store, Payload type) {
 	if (store->settings.payload == type)
 		return;
 	bool is_bytea = store->settings.payload == Payload::bytea;
-	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-					errmsg("store \"%s\" holds %s payloads", NameStr(store->name),
-						   is_bytea ? "bytea" : "jsonb"),
-					is_bytea ? errhint("Use the functions whose names hold \"bytes\".")
-							 : errhint("Use the functions for jsonb.")));
+	ereport(ERROR,
+		(errcode(ERRCODE_DATATYPE_MISMATCH),
+			errmsg("store \"%s\" holds %s payloads", NameStr(store->name),
+				is_bytea ? "bytea" : "jsonb"),
+			is_bytea ? errhint("Use the functions whose names hold \"bytes\".")
+					 : errhint("Use the functions for jsonb.")));
 }
 
 Datum payload_argument(FunctionCallInfo fcinfo, int number, const Store *store, Payload type) {
@@ -63,26 +66,28 @@ Datum payload_argument(FunctionCallInfo fcinfo, int number, const Store *store, 
 	return PG_GETARG_DATUM(number);
 }
 
-Deadline deadline_arguments(FunctionCallInfo fcinfo, int ttl, int expire, const Store *store,
-							TimestampTz now) {
+Deadline deadline_arguments(
+	FunctionCallInfo fcinfo, int ttl, int expire, const Store *store, TimestampTz now) {
 	bool has_ttl = !PG_ARGISNULL(ttl);
 	bool has_expire = !PG_ARGISNULL(expire);
 	if (has_ttl && has_expire)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("ttl and expire are alternatives"), errhint("Give one of them.")));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ttl and expire are alternatives"),
+				errhint("Give one of them.")));
 	if (has_expire)
 		return {true, PG_GETARG_TIMESTAMPTZ(expire)};
 	int64 duration = store->settings.default_ttl;
 	if (has_ttl) {
 		if (!interval_to_microseconds(PG_GETARG_INTERVAL_P(ttl), &duration))
-			ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("ttl is out of range"),
-							errhint("For a session that never ends, give expire => 'infinity'.")));
+			ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW), errmsg("ttl is out of range"),
+					errhint("For a session that never ends, give expire => 'infinity'.")));
 		if (duration <= 0)
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ttl must be positive"),
-					 errhint("To end a session, call session_store.expire().")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ttl must be positive"),
+					errhint("To end a session, call session_store.expire().")));
 	}
 	return {false, timestamp_after(now, duration, "ttl")};
 }
 
-}  // namespace session_store
+} // namespace session_store

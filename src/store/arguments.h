@@ -7,7 +7,7 @@ namespace session_store {
 
 // When a session is to end, as its caller asked.
 struct Deadline {
-	bool absolute;	// an expire was given, to be taken exactly
+	bool absolute; // an expire was given, to be taken exactly
 	TimestampTz at;
 };
 
@@ -21,9 +21,9 @@ void require_not_null(FunctionCallInfo fcinfo, int number, const char *name);
 // The payload, of the type that the store holds.
 Datum payload_argument(FunctionCallInfo fcinfo, int number, const Store *store, Payload type);
 // ttl and expire are alternatives; neither means the store's default_ttl.
-Deadline deadline_arguments(FunctionCallInfo fcinfo, int ttl, int expire, const Store *store,
-							TimestampTz now);
+Deadline deadline_arguments(
+	FunctionCallInfo fcinfo, int ttl, int expire, const Store *store, TimestampTz now);
 // ERROR unless the store holds payloads of this type.
 void require_payload(const Store *store, Payload type);
 
-}  // namespace session_store
+} // namespace session_store

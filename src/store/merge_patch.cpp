@@ -13,16 +13,16 @@ JsonbContainer *object_of(const JsonbValue *value) {
 }
 
 JsonbValue *member(JsonbContainer *object, JsonbValue *key, JsonbValue *room) {
-	return object == nullptr ? nullptr
-							 : getKeyJsonValueFromContainer(object, key->val.string.val,
-															key->val.string.len, room);
+	return object == nullptr
+		? nullptr
+		: getKeyJsonValueFromContainer(object, key->val.string.val, key->val.string.len, room);
 }
 
 JsonbValue *push_merged(JsonbParseState **state, JsonbContainer *target, JsonbContainer *patch);
 
 // Pushes what becomes of one member, or nothing when the patch removes it.
-void push_member(JsonbParseState **state, JsonbValue *key, const JsonbValue *target,
-				 JsonbValue *patch) {
+void push_member(
+	JsonbParseState **state, JsonbValue *key, const JsonbValue *target, JsonbValue *patch) {
 	if (patch->type == jbvNull)
 		return;
 	(void)pushJsonbValue(state, WJB_KEY, key);
@@ -71,7 +71,7 @@ JsonbValue *push_merged(JsonbParseState **state, JsonbContainer *target, JsonbCo
 	return pushJsonbValue(state, WJB_END_OBJECT, nullptr);
 }
 
-}  // namespace
+} // namespace
 
 Jsonb *merge_patch(Jsonb *target, Jsonb *patch) {
 	if (!JB_ROOT_IS_OBJECT(patch))
@@ -81,4 +81,4 @@ Jsonb *merge_patch(Jsonb *target, Jsonb *patch) {
 	return JsonbValueToJsonb(push_merged(&state, object, &patch->root));
 }
 
-}  // namespace session_store
+} // namespace session_store

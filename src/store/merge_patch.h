@@ -9,4 +9,4 @@ namespace session_store {
 // removes one, objects are merged within; a patch that is no object replaces the target. palloc'd.
 Jsonb *merge_patch(Jsonb *target, Jsonb *patch);
 
-}  // namespace session_store
+} // namespace session_store

@@ -5,10 +5,11 @@
 
 namespace session_store {
 
-// The saved plan of that statement. Needs an SPI connection; the plan lives until the store changes.
+// The saved plan of that statement. Needs an SPI connection; the plan lives until the store
+// changes.
 SPIPlanPtr store_plan(Store *store, StorePlan kind);
 
 // "schema"."table" of the store, quoted, palloc'd.
 char *quoted_table(const Store *store);
 
-}  // namespace session_store
+} // namespace session_store

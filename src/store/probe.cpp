@@ -19,14 +19,14 @@ int64 column_value(TupleTableSlot *slot, AttrNumber column) {
 }
 
 Found probe_with(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload,
-				 Snapshot snapshot) {
+	Snapshot snapshot) {
 	Probe probe = begin_probe(store, table, snapshot);
 	Found found = find(&probe, sid, now, want_payload);
 	end_probe(&probe);
 	return found;
 }
 
-}  // namespace
+} // namespace
 
 Probe begin_probe(const Store *store, Relation table, Snapshot snapshot) {
 	Probe probe = {};
@@ -68,8 +68,8 @@ Found probe(const Store *store, Relation table, text *sid, TimestampTz now, bool
 	return probe_with(store, table, sid, now, want_payload, GetActiveSnapshot());
 }
 
-Found probe_latest(const Store *store, Relation table, text *sid, TimestampTz now,
-				   bool want_payload) {
+Found probe_latest(
+	const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	Found found = probe_with(store, table, sid, now, want_payload, snapshot);
 	UnregisterSnapshot(snapshot);
@@ -84,12 +84,12 @@ Relation open_for_probe(Store *store) {
 	if (table->rd_rel->relrowsecurity &&
 		check_enable_rls(RelationGetRelid(table), InvalidOid, false) == RLS_ENABLED)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("row-level security applies to table \"%s\" of store \"%s\"",
-						RelationGetRelationName(table), NameStr(store->name)),
-				 errhint("The session functions do not work under row-level security: call them as "
-						 "the owner of the table, or disable it.")));
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("row-level security applies to table \"%s\" of store \"%s\"",
+					RelationGetRelationName(table), NameStr(store->name)),
+				errhint("The session functions do not work under row-level security: call them as "
+						"the owner of the table, or disable it.")));
 	return table;
 }
 
-}  // namespace session_store
+} // namespace session_store

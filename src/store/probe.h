@@ -10,7 +10,7 @@ struct Found {
 	bool live;
 	TimestampTz expire;
 	int64 version;
-	Datum sess;	 // detoasted and palloc'd; only when asked for
+	Datum sess; // detoasted and palloc'd; only when asked for
 };
 
 // An index scan that looks up one sid after another. Plain data.
@@ -28,11 +28,11 @@ void end_probe(Probe *probe);
 // Looks up `sid` in the open table of `store` as the active snapshot sees it.
 Found probe(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload);
 // The same as of now, whatever the isolation level's snapshot shows.
-Found probe_latest(const Store *store, Relation table, text *sid, TimestampTz now,
-				   bool want_payload);
+Found probe_latest(
+	const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload);
 
 // Opens the store's table for reading by index. ERROR when the caller may not SELECT from it, or
 // when row-level security applies, which an index probe cannot respect.
 Relation open_for_probe(Store *store);
 
-}  // namespace session_store
+} // namespace session_store

@@ -3,9 +3,9 @@
 // An entry is filled at first use and marked stale by invalidation messages: one for the registry
 // (its statement trigger sends it), one for a session table or its index (PostgreSQL sends it on
 // every ALTER), one for any schema (plans name the table with its schema). Stale entries are filled
-// again at the next lookup, never inside the callback. Entries are never freed, so that a pointer to
-// one outlives whatever a nested statement does; saved plans of a stale entry may still be running,
-// so they are kept until the transaction ends.
+// again at the next lookup, never inside the callback. Entries are never freed, so that a pointer
+// to one outlives whatever a nested statement does; saved plans of a stale entry may still be
+// running, so they are kept until the transaction ends.
 #include "store/registry.h"
 
 #include "postgres/compat.h"
@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_am.h"
 #include "storage/lwlock.h"
 #include "utils/catcache.h"
@@ -56,12 +57,12 @@ enum RegistryColumn {
 	kRegistryColumns = kBoundDatabase,
 };
 
-constexpr const char *kPhaseNames[] = {"redis_only", "dual_redis_primary", "dual_pg_primary",
-									   "pg_only"};
+constexpr const char *kPhaseNames[] = {
+	"redis_only", "dual_redis_primary", "dual_pg_primary", "pg_only"};
 
 HTAB *cache = nullptr;
 Oid cached_registry = InvalidOid;
-List *retired_plans = NIL;	// in CacheMemoryContext
+List *retired_plans = NIL; // in CacheMemoryContext
 
 void mark_stale(Oid relation) {
 	HASH_SEQ_STATUS status;
@@ -119,7 +120,8 @@ void init_cache() {
 	control.keysize = NAMEDATALEN;
 	control.entrysize = sizeof(Store);
 	control.hcxt = CacheMemoryContext;
-	cache = hash_create("session_store stores", 16, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	cache =
+		hash_create("session_store stores", 16, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	CacheRegisterRelcacheCallback(on_relation_change, 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, on_schema_change, 0);
 	RegisterXactCallback(free_retired_plans, nullptr);
@@ -138,8 +140,8 @@ bool text_equals(Datum value, const char *expected) {
 	return strcmp(TextDatumGetCString(value), expected) == 0;
 }
 
-void fill_settings(HeapTuple tuple, TupleDesc descriptor, StoreSettings *settings,
-				   ArrayType **user_id_path) {
+void fill_settings(
+	HeapTuple tuple, TupleDesc descriptor, StoreSettings *settings, ArrayType **user_id_path) {
 	Datum values[kRegistryColumns];
 	bool nulls[kRegistryColumns];
 	if (descriptor->natts < kRegistryColumns)
@@ -170,7 +172,7 @@ void fill_settings(HeapTuple tuple, TupleDesc descriptor, StoreSettings *setting
 	if (settings->has_redis_server)
 		settings->redis_server = *DatumGetName(value(kRedisServer));
 	strlcpy(settings->redis_prefix, TextDatumGetCString(value(kRedisPrefix)),
-			sizeof(settings->redis_prefix));
+		sizeof(settings->redis_prefix));
 	settings->verify_interval = duration(values, nulls, kVerifyInterval);
 	settings->verify_sample_size = DatumGetInt32(value(kVerifySampleSize));
 	settings->max_delete_percent = DatumGetInt32(value(kMaxDeletePercent));
@@ -193,8 +195,8 @@ void fill_settings(HeapTuple tuple, TupleDesc descriptor, StoreSettings *setting
 
 // Reads the one row that `key` finds through the named index. The catalog snapshot sees what is
 // committed now and what this transaction wrote. False when there is none.
-bool read_registry_row(const char *index, ScanKey key, StoreSettings *settings,
-					   ArrayType **user_id_path) {
+bool read_registry_row(
+	const char *index, ScanKey key, StoreSettings *settings, ArrayType **user_id_path) {
 	Oid registry = registry_relation();
 	if (!OidIsValid(registry))
 		return false;
@@ -251,11 +253,12 @@ AttrNumber column(Relation relation, const char *name, Oid type) {
 			attribute->atttypid == type)
 			return attribute->attnum;
 	}
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("table \"%s\" of a session store has no column \"%s\" of type %s",
-						   RelationGetRelationName(relation), name, format_type_be(type)),
-					errhint("Restore the column, or take the store away with "
-							"session_store.drop_store().")));
+	ereport(ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("table \"%s\" of a session store has no column \"%s\" of type %s",
+				RelationGetRelationName(relation), name, format_type_be(type)),
+			errhint("Restore the column, or take the store away with "
+					"session_store.drop_store().")));
 	return InvalidAttrNumber;
 }
 
@@ -277,10 +280,11 @@ Oid find_sid_index(Relation relation, AttrNumber sid) {
 	}
 	list_free(indexes);
 	if (!OidIsValid(result))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table \"%s\" of a session store has no unique index on \"sid\"",
-							   RelationGetRelationName(relation)),
-						errhint("Restore its primary key.")));
+		ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("table \"%s\" of a session store has no unique index on \"sid\"",
+					RelationGetRelationName(relation)),
+				errhint("Restore its primary key.")));
 	return result;
 }
 
@@ -294,12 +298,13 @@ void describe_table(Store *store, Relation relation) {
 	columns->created_at = column(relation, "created_at", TIMESTAMPTZOID);
 	columns->updated_at = column(relation, "updated_at", TIMESTAMPTZOID);
 	columns->version = column(relation, "version", INT8OID);
+	columns->expire_bucket = column(relation, "expire_bucket", TIMESTAMPTZOID);
 	store->sid_index = find_sid_index(relation, columns->sid);
 	store->owner = relation->rd_rel->relowner;
 	store->table_known = true;
 }
 
-}  // namespace
+} // namespace
 
 Oid extension_table(const char *name) {
 	Oid schema = get_namespace_oid("session_store", true);
@@ -307,19 +312,24 @@ Oid extension_table(const char *name) {
 }
 
 Oid registry_relation() {
-	if (!OidIsValid(cached_registry)) {
-		init_cache();
-		cached_registry = extension_table("registry");
-	}
+	if (OidIsValid(cached_registry))
+		return cached_registry;
+	init_cache();
+	// Nobody's lookalike: only the extension's own table is read as one.
+	Oid extension = get_extension_oid("session_store", true);
+	Oid registry = OidIsValid(extension) ? extension_table("registry") : InvalidOid;
+	if (OidIsValid(registry) && getExtensionOfObject(RelationRelationId, registry) == extension)
+		cached_registry = registry;
 	return cached_registry;
 }
 
 Oid extension_owner() {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(registry_relation()));
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("extension \"session_store\" is not installed in this database"),
-						errhint("Run CREATE EXTENSION session_store.")));
+		ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("extension \"session_store\" is not installed in this database"),
+				errhint("Run CREATE EXTENSION session_store.")));
 	Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -328,8 +338,9 @@ Oid extension_owner() {
 Store *find_store(const char *name) {
 	Store *store = lookup(name);
 	if (store == nullptr)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("store \"%s\" does not exist", name),
-						errhint("Create it with session_store.create_store().")));
+		ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("store \"%s\" does not exist", name),
+				errhint("Create it with session_store.create_store().")));
 	return store;
 }
 
@@ -366,9 +377,9 @@ Relation open_store_table(Store *store, LOCKMODE lockmode) {
 		Relation relation = try_table_open(store->settings.relation, lockmode);
 		if (relation == nullptr)
 			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("the table of store \"%s\" does not exist", NameStr(store->name)),
-					 errhint("Take the store away with session_store.drop_store().")));
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+					errmsg("the table of store \"%s\" does not exist", NameStr(store->name)),
+					errhint("Take the store away with session_store.drop_store().")));
 		if (store->valid) {
 			if (!store->table_known)
 				describe_table(store, relation);
@@ -391,7 +402,8 @@ int read_all_stores(StoreSettings **stores) {
 	while (HeapTuple tuple = systable_getnext(scan)) {
 		if (count == capacity) {
 			capacity *= 2;
-			*stores = static_cast<StoreSettings *>(repalloc(*stores, capacity * sizeof(StoreSettings)));
+			*stores =
+				static_cast<StoreSettings *>(repalloc(*stores, capacity * sizeof(StoreSettings)));
 		}
 		fill_settings(tuple, RelationGetDescr(relation), &(*stores)[count++], nullptr);
 	}
@@ -412,10 +424,12 @@ void settings_of_row(HeapTuple row, TupleDesc descriptor, StoreSettings *setting
 
 bool store_is_bound_here(const StoreSettings *settings) {
 	return settings->is_bound && settings->bound_database == MyDatabaseId &&
-		   settings->bound_system == static_cast<int64>(GetSystemIdentifier());
+		settings->bound_system == static_cast<int64>(GetSystemIdentifier());
 }
 
-const char *phase_name(Phase phase) { return kPhaseNames[static_cast<int>(phase)]; }
+const char *phase_name(Phase phase) {
+	return kPhaseNames[static_cast<int>(phase)];
+}
 
 bool parse_phase(const char *name, Phase *phase) {
 	for (size_t i = 0; i < lengthof(kPhaseNames); i++) {
@@ -429,8 +443,9 @@ bool parse_phase(const char *name, Phase *phase) {
 
 void require_store_owner(const Store *store) {
 	if (!owns_relation(store->settings.relation, GetUserId()))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("must be owner of store \"%s\"", NameStr(store->name))));
+		ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("must be owner of store \"%s\"", NameStr(store->name))));
 }
 
-}  // namespace session_store
+} // namespace session_store

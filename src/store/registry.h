@@ -25,7 +25,7 @@ struct StoreSettings {
 	int64 default_ttl;
 	int64 touch_granularity;
 	int64 logout_guard;
-	int64 partition_interval;  // 0: not partitioned
+	int64 partition_interval; // 0: not partitioned
 	int32 partitions_ahead;
 	int64 cleanup_interval;
 	int32 cleanup_batch_size;
@@ -39,7 +39,7 @@ struct StoreSettings {
 	int32 verify_sample_size;
 	int32 max_delete_percent;
 	OnEviction on_eviction;
-	bool is_bound;  // set_phase was called somewhere
+	bool is_bound; // set_phase was called somewhere
 	int64 bound_system;
 	Oid bound_database;
 };
@@ -53,6 +53,7 @@ struct StoreColumns {
 	AttrNumber created_at;
 	AttrNumber updated_at;
 	AttrNumber version;
+	AttrNumber expire_bucket;
 };
 
 // The saved plans of a store, see store/plans.cpp.
@@ -72,15 +73,15 @@ inline constexpr int kStorePlans = 9;
 // A store as backends use it. The pointer stays valid for the life of the backend; its contents are
 // those of the last lookup.
 struct Store {
-	NameData name;	// hash key
+	NameData name; // hash key
 	bool valid;
 	StoreSettings settings;
-	ArrayType *user_id_path;  // null when there is none; in the cache's memory
-	bool table_known;		  // what follows describes the table as it is
+	ArrayType *user_id_path; // null when there is none; in the cache's memory
+	bool table_known;        // what follows describes the table as it is
 	StoreColumns columns;
-	Oid sid_index;	// unique index on sid alone
+	Oid sid_index; // unique index on sid alone
 	Oid owner;
-	SPIPlanPtr plans[kStorePlans];	// saved, null until first used
+	SPIPlanPtr plans[kStorePlans]; // saved, null until first used
 };
 
 // The store of that name. ERROR undefined_object when there is none, with a hint.
@@ -120,4 +121,4 @@ Oid extension_owner();
 // The current user owns the store's table (has the privileges of its owner), or ERROR.
 void require_store_owner(const Store *store);
 
-}  // namespace session_store
+} // namespace session_store

@@ -1,7 +1,7 @@
 // The session functions: upsert, get, touch, expire and their kin.
 //
-// Readers probe the index; writers run one saved statement through SPI with the caller's rights, and
-// the row trigger does the rest. get judges expiry by the start of the statement, so that it is
+// Readers probe the index; writers run one saved statement through SPI with the caller's rights,
+// and the row trigger does the rest. get judges expiry by the start of the statement, so that it is
 // stable within it; writers judge by the clock.
 #include "postgres/pg.h"
 #include "store/arguments.h"
@@ -20,7 +20,7 @@ constexpr const char *kAllPresent = nullptr;
 // Runs a saved statement that writes at most one session. Returns the number of rows, and the first
 // column of the first row, if there is one, in *result (pass by value types only).
 uint64 run_write(Store *store, Relation table, StorePlan kind, Datum *values, const char *nulls,
-				 WriteOrigin origin, bool user_id_settled, Datum *result) {
+	WriteOrigin origin, bool user_id_settled, Datum *result) {
 	SPI_connect();
 	SPIPlanPtr plan = store_plan(store, kind);
 	begin_write(RelationGetRelid(table), origin, user_id_settled);
@@ -48,12 +48,9 @@ Datum upsert(FunctionCallInfo fcinfo, Payload type) {
 	if (!PG_ARGISNULL(5))
 		kind = PG_GETARG_INT64(5) == 0 ? StorePlan::insert_not_live : StorePlan::update_version;
 
-	Datum values[] = {PointerGetDatum(sid),
-					  sess,
-					  has_user ? PG_GETARG_DATUM(4) : 0,
-					  TimestampTzGetDatum(deadline.at),
-					  TimestampTzGetDatum(now),
-					  PG_ARGISNULL(5) ? 0 : PG_GETARG_DATUM(5)};
+	Datum values[] = {PointerGetDatum(sid), sess, has_user ? PG_GETARG_DATUM(4) : 0,
+		TimestampTzGetDatum(deadline.at), TimestampTzGetDatum(now),
+		PG_ARGISNULL(5) ? 0 : PG_GETARG_DATUM(5)};
 	const char nulls[] = {' ', ' ', has_user ? ' ' : 'n', ' ', ' ', ' ', '\0'};
 	Relation table = open_store_table(store, RowExclusiveLock);
 	uint64 guarded_before = guarded_inserts;
@@ -68,8 +65,8 @@ Datum upsert(FunctionCallInfo fcinfo, Payload type) {
 
 // The range of expiries at which a touch has nothing to write, and what it writes before it.
 struct TouchRule {
-	TimestampTz extended;  // written when expire is earlier than asked
-	TimestampTz asked;	   // written when expire is later than `latest`
+	TimestampTz extended; // written when expire is earlier than asked
+	TimestampTz asked;    // written when expire is later than `latest`
 	TimestampTz latest;
 };
 
@@ -85,15 +82,15 @@ TouchRule touch_rule(Deadline deadline, const Store *store) {
 // Touches a session that a probe found live, if there is anything to write. False when it ended in
 // the meantime.
 bool touch_found(Store *store, Relation table, text *sid, const Found *found, Deadline deadline,
-				 TimestampTz now) {
+	TimestampTz now) {
 	TouchRule rule = touch_rule(deadline, store);
 	if (found->expire >= rule.asked && found->expire <= rule.latest)
 		return true;
 	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(rule.extended),
-					  TimestampTzGetDatum(rule.asked), TimestampTzGetDatum(rule.latest),
-					  TimestampTzGetDatum(now)};
+		TimestampTzGetDatum(rule.asked), TimestampTzGetDatum(rule.latest),
+		TimestampTzGetDatum(now)};
 	if (run_write(store, table, StorePlan::touch, values, kAllPresent, WriteOrigin::application,
-				  false, nullptr) > 0)
+			false, nullptr) > 0)
 		return true;
 	return probe_latest(store, table, sid, now, false).live;
 }
@@ -123,15 +120,19 @@ Found find_live(FunctionCallInfo fcinfo, Store *store) {
 	return found;
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace session_store
+} // namespace session_store
 
 using namespace session_store;
 
-SESSION_STORE_FUNCTION(session_store_upsert) { return upsert(fcinfo, Payload::jsonb); }
+SESSION_STORE_FUNCTION(session_store_upsert) {
+	return upsert(fcinfo, Payload::jsonb);
+}
 
-SESSION_STORE_FUNCTION(session_store_upsert_bytes) { return upsert(fcinfo, Payload::bytea); }
+SESSION_STORE_FUNCTION(session_store_upsert_bytes) {
+	return upsert(fcinfo, Payload::bytea);
+}
 
 SESSION_STORE_FUNCTION(session_store_get) {
 	Store *store = store_argument(fcinfo, 1);
@@ -166,7 +167,9 @@ SESSION_STORE_FUNCTION(session_store_get_versioned) {
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
 }
 
-SESSION_STORE_FUNCTION(session_store_get_and_touch) { return get_and_touch(fcinfo, Payload::jsonb); }
+SESSION_STORE_FUNCTION(session_store_get_and_touch) {
+	return get_and_touch(fcinfo, Payload::jsonb);
+}
 
 SESSION_STORE_FUNCTION(session_store_get_bytes_and_touch) {
 	return get_and_touch(fcinfo, Payload::bytea);
@@ -213,10 +216,10 @@ SESSION_STORE_FUNCTION(session_store_merge) {
 	Jsonb *merged = merge_patch(current, patch);
 	MemoryContextSwitchTo(spi_context);
 	// The row is locked, so that its version is still the one just read.
-	Datum values[] = {PointerGetDatum(sid),		   PointerGetDatum(merged),	  0,
-					  TimestampTzGetDatum(deadline.at), TimestampTzGetDatum(now), version};
+	Datum values[] = {PointerGetDatum(sid), PointerGetDatum(merged), 0,
+		TimestampTzGetDatum(deadline.at), TimestampTzGetDatum(now), version};
 	(void)run_write(store, table, StorePlan::update_version, values, "  n   ",
-					WriteOrigin::application, false, nullptr);
+		WriteOrigin::application, false, nullptr);
 	SPI_finish();
 	table_close(table, NoLock);
 	PG_RETURN_JSONB_P(merged);
@@ -229,7 +232,7 @@ SESSION_STORE_FUNCTION(session_store_expire) {
 	Relation table = open_store_table(store, RowExclusiveLock);
 	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(now)};
 	uint64 rows = run_write(store, table, StorePlan::expire, values, kAllPresent,
-							WriteOrigin::application, false, nullptr);
+		WriteOrigin::application, false, nullptr);
 	table_close(table, NoLock);
 	PG_RETURN_BOOL(rows > 0);
 }
@@ -242,7 +245,7 @@ SESSION_STORE_FUNCTION(session_store_destroy) {
 	Datum values[] = {PointerGetDatum(sid)};
 	Datum expire = TimestampTzGetDatum(DT_NOBEGIN);
 	(void)run_write(store, table, StorePlan::destroy, values, kAllPresent,
-					WriteOrigin::housekeeping, false, &expire);
+		WriteOrigin::housekeeping, false, &expire);
 	table_close(table, NoLock);
 	remove_tombstone(&store->settings, PointerGetDatum(sid));
 	PG_RETURN_BOOL(DatumGetTimestampTz(expire) > now);

@@ -24,12 +24,12 @@ int sids_argument(FunctionCallInfo fcinfo, int number, Datum **sids) {
 	require_not_null(fcinfo, number, "sids");
 	bool *nulls;
 	int count;
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(number), TEXTOID, -1, false, TYPALIGN_INT, sids, &nulls,
-					  &count);
+	deconstruct_array(
+		PG_GETARG_ARRAYTYPE_P(number), TEXTOID, -1, false, TYPALIGN_INT, sids, &nulls, &count);
 	for (int i = 0; i < count; i++) {
 		if (nulls[i])
 			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("sids must not hold nulls")));
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("sids must not hold nulls")));
 		(*sids)[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED((*sids)[i]));
 		check_sid(DatumGetTextPP((*sids)[i]));
 	}
@@ -65,8 +65,8 @@ Datum get_many(FunctionCallInfo fcinfo, Payload type) {
 		Found found = find(&probe, DatumGetTextPP(sids[i]), now, true);
 		if (!found.live)
 			continue;
-		Datum values[] = {sids[i], found.sess, TimestampTzGetDatum(found.expire),
-						  Int64GetDatum(found.version)};
+		Datum values[] = {
+			sids[i], found.sess, TimestampTzGetDatum(found.expire), Int64GetDatum(found.version)};
 		const bool nulls[lengthof(values)] = {};
 		tuplestore_putvalues(result->setResult, result->setDesc, values, const_cast<bool *>(nulls));
 		pfree(DatumGetPointer(found.sess));
@@ -81,7 +81,7 @@ Datum user_sessions(FunctionCallInfo fcinfo, Payload type) {
 	Store *store = store_argument(fcinfo, 1);
 	require_payload(store, type);
 	Datum values[] = {PointerGetDatum(user_argument(fcinfo, 0)),
-					  TimestampTzGetDatum(GetCurrentStatementStartTimestamp())};
+		TimestampTzGetDatum(GetCurrentStatementStartTimestamp())};
 	InitMaterializedSRF(fcinfo, 0);
 	auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
 	Relation table = open_for_probe(store);
@@ -95,17 +95,23 @@ Datum user_sessions(FunctionCallInfo fcinfo, Payload type) {
 	return static_cast<Datum>(0);
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace session_store
+} // namespace session_store
 
 using namespace session_store;
 
-SESSION_STORE_FUNCTION(session_store_get_many) { return get_many(fcinfo, Payload::jsonb); }
+SESSION_STORE_FUNCTION(session_store_get_many) {
+	return get_many(fcinfo, Payload::jsonb);
+}
 
-SESSION_STORE_FUNCTION(session_store_get_many_bytes) { return get_many(fcinfo, Payload::bytea); }
+SESSION_STORE_FUNCTION(session_store_get_many_bytes) {
+	return get_many(fcinfo, Payload::bytea);
+}
 
-SESSION_STORE_FUNCTION(session_store_user_sessions) { return user_sessions(fcinfo, Payload::jsonb); }
+SESSION_STORE_FUNCTION(session_store_user_sessions) {
+	return user_sessions(fcinfo, Payload::jsonb);
+}
 
 SESSION_STORE_FUNCTION(session_store_user_sessions_bytes) {
 	return user_sessions(fcinfo, Payload::bytea);
@@ -116,8 +122,8 @@ SESSION_STORE_FUNCTION(session_store_expire_user) {
 	Store *store = store_argument(fcinfo, 2);
 	bool keeps_one = !PG_ARGISNULL(1);
 	Datum values[] = {PointerGetDatum(user_argument(fcinfo, 0)),
-					  keeps_one ? PointerGetDatum(sid_argument(fcinfo, 1)) : 0,
-					  TimestampTzGetDatum(GetCurrentTimestamp())};
+		keeps_one ? PointerGetDatum(sid_argument(fcinfo, 1)) : 0,
+		TimestampTzGetDatum(GetCurrentTimestamp())};
 	const char nulls[] = {' ', keeps_one ? ' ' : 'n', ' ', '\0'};
 	Relation table = open_store_table(store, RowExclusiveLock);
 	SPI_connect();
@@ -136,8 +142,8 @@ SESSION_STORE_FUNCTION(session_store_routing) {
 		elog(ERROR, "return type must be a row type");
 	Store *store = store_argument(fcinfo, 0);
 	Datum values[] = {CStringGetTextDatum(phase_name(store->settings.phase)),
-					  Int32GetDatum(store->settings.rollout_percent),
-					  TimestampTzGetDatum(store->settings.phase_changed_at)};
+		Int32GetDatum(store->settings.rollout_percent),
+		TimestampTzGetDatum(store->settings.phase_changed_at)};
 	const bool nulls[lengthof(values)] = {};
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(descriptor), values, const_cast<bool *>(nulls)));

@@ -14,9 +14,14 @@ struct DurationSetting {
 	bool may_be_zero;
 };
 constexpr DurationSetting kDurations[] = {
-	{"default_ttl", false},		 {"touch_granularity", true},	 {"logout_guard", true},
-	{"cleanup_interval", false}, {"cleanup_max_duration", false}, {"cleanup_delay", true},
-	{"cleanup_grace", true},	 {"verify_interval", false},
+	{"default_ttl", false},
+	{"touch_granularity", true},
+	{"logout_guard", true},
+	{"cleanup_interval", false},
+	{"cleanup_max_duration", false},
+	{"cleanup_delay", true},
+	{"cleanup_grace", true},
+	{"verify_interval", false},
 };
 
 struct NumberSetting {
@@ -41,7 +46,8 @@ Datum required_setting(HeapTuple row, TupleDesc descriptor, const char *name) {
 	bool is_null;
 	Datum value = setting(row, descriptor, name, &is_null);
 	if (is_null)
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
+		ereport(
+			ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
 	return value;
 }
 
@@ -50,29 +56,33 @@ void check_values(HeapTuple row, TupleDesc descriptor) {
 		Interval *value = DatumGetIntervalP(required_setting(row, descriptor, duration.name));
 		int64 microseconds;
 		if (!interval_to_microseconds(value, &microseconds))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("%s is out of range", duration.name)));
+			ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s is out of range", duration.name)));
 		if (microseconds < 0 || (microseconds == 0 && !duration.may_be_zero))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("%s must %s", duration.name,
-								   duration.may_be_zero ? "not be negative" : "be positive")));
+			ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s must %s", duration.name,
+						duration.may_be_zero ? "not be negative" : "be positive")));
 	}
 	for (const NumberSetting &number : kNumbers) {
 		int value = DatumGetInt32(required_setting(row, descriptor, number.name));
 		if (value < number.minimum || value > number.maximum)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("%s must be between %d and %d", number.name, number.minimum,
-								   number.maximum)));
+			ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s must be between %d and %d", number.name, number.minimum,
+						number.maximum)));
 	}
-	const char *eviction =
-		TextDatumGetCString(required_setting(row, descriptor, "on_eviction"));
+	const char *eviction = TextDatumGetCString(required_setting(row, descriptor, "on_eviction"));
 	if (strcmp(eviction, "keep") != 0 && strcmp(eviction, "delete") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("on_eviction must be \"keep\" or \"delete\"")));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("on_eviction must be \"keep\" or \"delete\"")));
 	text *prefix = DatumGetTextPP(required_setting(row, descriptor, "redis_prefix"));
 	if (VARSIZE_ANY_EXHDR(prefix) > kMaxPrefixBytes)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("redis_prefix is longer than %d bytes", kMaxPrefixBytes)));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("redis_prefix is longer than %d bytes", kMaxPrefixBytes)));
 }
 
 void check_user_id_path(HeapTuple row, TupleDesc descriptor) {
@@ -82,30 +92,33 @@ void check_user_id_path(HeapTuple row, TupleDesc descriptor) {
 		return;
 	ArrayType *path = DatumGetArrayTypeP(value);
 	if (ARR_NDIM(path) != 1 || array_contains_nulls(path))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("user_id_path must be a list of keys, such as {passport,user}")));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("user_id_path must be a list of keys, such as {passport,user}")));
 	if (strcmp(TextDatumGetCString(required_setting(row, descriptor, "payload")), "jsonb") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("user_id_path needs a store of jsonb payloads")));
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("user_id_path needs a store of jsonb payloads")));
 }
 
 // What an existing store may not change, and what it may not change now.
 void check_change(const StoreSettings *before, const StoreSettings *after) {
 	if (before->id != after->id || before->payload != after->payload ||
 		namestrcmp(const_cast<NameData *>(&before->name), NameStr(after->name)) != 0)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("the name and the payload type of a store cannot be changed")));
-	bool redis_changed =
-		before->has_redis_server != after->has_redis_server ||
+		ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("the name and the payload type of a store cannot be changed")));
+	bool redis_changed = before->has_redis_server != after->has_redis_server ||
 		strcmp(NameStr(before->redis_server), NameStr(after->redis_server)) != 0 ||
 		strcmp(before->redis_prefix, after->redis_prefix) != 0;
 	if (!redis_changed)
 		return;
 	if (is_dual(before->phase))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-						errmsg("redis_server and redis_prefix of store \"%s\" are fixed in phase %s",
-							   NameStr(before->name), phase_name(before->phase)),
-						errhint("Leave the phase with session_store.set_phase() first.")));
+		ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("redis_server and redis_prefix of store \"%s\" are fixed in phase %s",
+					NameStr(before->name), phase_name(before->phase)),
+				errhint("Leave the phase with session_store.set_phase() first.")));
 	HeapTuple table = SearchSysCache1(RELOID, ObjectIdGetDatum(after->relation));
 	if (!HeapTupleIsValid(table))
 		return;
@@ -121,9 +134,9 @@ void wake_workers_at_commit(XactEvent event, void *) {
 		wake_at_commit = false;
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace session_store
+} // namespace session_store
 
 using namespace session_store;
 

@@ -1,7 +1,7 @@
 // Tombstones.
 //
-// Writers of one sid's tombstone are serialized by the row lock on the session they end. They run as
-// the extension's owner, since no user has rights on the table; its plans hold no user's code.
+// Writers of one sid's tombstone are serialized by the row lock on the session they end. They run
+// as the extension's owner, since no user has rights on the table; its plans hold no user's code.
 #include "store/tombstones.h"
 
 #include "postgres/compat.h"
@@ -19,7 +19,8 @@ constexpr const char *kWriteTombstone =
 	"ON CONFLICT (store_id, sid) DO UPDATE SET ended_at = excluded.ended_at";
 constexpr const char *kRemoveTombstone =
 	"DELETE FROM session_store.tombstones WHERE store_id = $1 AND sid = $2";
-constexpr const char *kRemoveTombstones = "DELETE FROM session_store.tombstones WHERE store_id = $1";
+constexpr const char *kRemoveTombstones =
+	"DELETE FROM session_store.tombstones WHERE store_id = $1";
 
 SPIPlanPtr write_plan = nullptr;
 SPIPlanPtr remove_plan = nullptr;
@@ -48,7 +49,7 @@ void run_as_extension(SPIPlanPtr *plan, const char *sql, int arguments, Datum *v
 // The transaction that is writing or removing the tombstone just now, or InvalidTransactionId with
 // *ended filled.
 TransactionId look_up(Relation table, Relation index, const StoreSettings *settings, Datum sid,
-					  TimestampTz now, bool *ended) {
+	TimestampTz now, bool *ended) {
 	SnapshotData dirty;
 	InitDirtySnapshot(dirty);
 	TupleTableSlot *slot = table_slot_create(table, nullptr);
@@ -70,7 +71,7 @@ TransactionId look_up(Relation table, Relation index, const StoreSettings *setti
 	return wait_for;
 }
 
-}  // namespace
+} // namespace
 
 void write_tombstone(const StoreSettings *settings, Datum sid, TimestampTz now) {
 	Datum values[] = {Int32GetDatum(settings->id), sid, TimestampTzGetDatum(now)};
@@ -102,4 +103,4 @@ void remove_tombstones(int32 store_id) {
 	run_as_extension(&remove_all_plan, kRemoveTombstones, 1, values);
 }
 
-}  // namespace session_store
+} // namespace session_store

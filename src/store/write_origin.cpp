@@ -8,7 +8,7 @@ uint64 guarded_inserts = 0;
 namespace {
 
 struct CurrentWrite {
-	Oid relation;  // InvalidOid: none
+	Oid relation; // InvalidOid: none
 	WriteOrigin origin;
 	bool user_id_is_settled;
 };
@@ -16,14 +16,16 @@ struct CurrentWrite {
 CurrentWrite current = {InvalidOid, WriteOrigin::application, false};
 bool callbacks_registered = false;
 
-void reset_at_end(XactEvent, void *) { end_write(); }
+void reset_at_end(XactEvent, void *) {
+	end_write();
+}
 
 void reset_at_abort(SubXactEvent event, SubTransactionId, SubTransactionId, void *) {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		end_write();
 }
 
-}  // namespace
+} // namespace
 
 void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled) {
 	if (!callbacks_registered) {
@@ -34,7 +36,9 @@ void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled) {
 	current = {relation, origin, user_id_is_settled};
 }
 
-void end_write() { current.relation = InvalidOid; }
+void end_write() {
+	current.relation = InvalidOid;
+}
 
 WriteOrigin write_origin(Oid relation) {
 	return current.relation == relation ? current.origin : WriteOrigin::application;
@@ -44,4 +48,4 @@ bool user_id_is_settled(Oid relation) {
 	return current.relation == relation && current.user_id_is_settled;
 }
 
-}  // namespace session_store
+} // namespace session_store

@@ -6,9 +6,9 @@
 namespace session_store {
 
 enum class WriteOrigin : uint8_t {
-	application,   // any statement of a user, direct or through the functions
-	mirror,		   // a copy of what Redis holds: no guard, no refusal in dual phases, no tombstone
-	housekeeping,  // destroy: removes without a tombstone
+	application,  // any statement of a user, direct or through the functions
+	mirror,       // a copy of what Redis holds: no guard, no refusal in dual phases, no tombstone
+	housekeeping, // destroy: removes without a tombstone
 };
 
 // What the row trigger is to know while a statement of ours runs on `relation`. Holds until
@@ -24,4 +24,4 @@ bool user_id_is_settled(Oid relation);
 // inserts one row compares before and after.
 extern uint64 guarded_inserts;
 
-}  // namespace session_store
+} // namespace session_store
