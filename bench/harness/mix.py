@@ -14,7 +14,7 @@ from .operations import DAY
 from .payload import build, key_of
 from .report import Comparison
 from .sides import TABLE_SIDES
-from .cluster import OWNER, find_program
+from .cluster import OWNER, Failure, find_program
 
 NAME = "mix"
 TITLE = "session mix"
@@ -23,7 +23,6 @@ SIDE_NAMES = ("ours", "cps_json")
 VISITED_PERCENT, EXPIRING_PERCENT = 80, 10		# the rest is logged out
 VISITORS_PERCENT = 10							# of the visited, in one slot
 VISITORS_REQUESTS_PERCENT = 90
-CLEANUP_INTERVAL = "1 min"						# as often as the peer's prune
 SUPERVISOR = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store supervisor'"
 
 KEY = f"\\set key {key_of(':n')}\n"
@@ -67,7 +66,9 @@ class SessionMix:
 						f" THEN {waiting} ELSE {lasting} END", 1, rows)
 			if side.extension:
 				self.bench.postgres.sql(
-					f"UPDATE session_store.stores SET cleanup_interval = '{CLEANUP_INTERVAL}'"
+					# As often as the peer prunes, which is once in a slot of its own.
+					f"UPDATE session_store.stores SET cleanup_interval ="
+					f" '{self.bench.mix_slot * len(SIDE_NAMES)} s'"
 					f" WHERE store = '{side.table}'", user=OWNER)
 		tables.finish_loading(self.bench.postgres, self.sides)
 
@@ -82,11 +83,22 @@ class SessionMix:
 							   f" slot {slot + 1} of {self.slots}")
 				samples[side.name].append(self._run_slot(side, slot, synchronous_commit))
 		growth = {side.name: {"before": before[side.name],
-							  "after": tables.bytes_of(self.bench.postgres, side)}
+							  "after": tables.bytes_of(self.bench.postgres, side),
+							  "expired_left": tables.expired_rows(self.bench.postgres, side)}
 				  for side in self.sides}
+		self._check_cleanup(growth)
 		for side in self.sides:
 			tables.drop(self.bench.postgres, side)
 		return Comparison(NAME, TITLE, self.size, self.clients, synchronous_commit, samples, growth)
+
+	def _check_cleanup(self, growth):
+		"""A mix in which a side's expired rows stayed would flatter that side."""
+		for side in self.sides:
+			left = growth[side.name]["expired_left"]
+			self.bench.say(f"{side.label}: {left:,} expired rows left of {self.expiring:,}")
+			if left > self.expiring // 2:
+				raise Failure(f"{side.label} was not cleaned up during the mix;"
+							  " give it more --mix-seconds")
 
 	def _run_slot(self, side, slot, synchronous_commit) -> Sample:
 		statements = self._statements(side)

@@ -23,7 +23,7 @@ def _percent(part, whole):
 class Comparison:
 	"""All samples of one operation at one size, number of clients and synchronous_commit.
 
-	growth: for sides that ran long, bytes of table and indexes before and after.
+	growth: for sides that ran long, bytes of table and indexes before and after, expired rows left.
 	"""
 
 	operation: str
@@ -75,7 +75,7 @@ class Comparison:
 			"wal_bytes_per_operation_with_page_images": self.wal_total(side),
 			"updates_percent_of_operations": self.written_percent(side),
 			"hot_percent_of_updates": self.hot_percent(side),
-			"bytes": self.growth.get(side),
+			"table": self.growth.get(side),
 			"growth": self.growth_factor(side),
 		}
 

@@ -48,6 +48,11 @@ def drop(postgres, side):
 	postgres.sql(f"DROP SCHEMA {side.schema} CASCADE")
 
 
+def expired_rows(postgres, side):
+	return int(postgres.value(
+		f"SELECT count(*) FROM {side.schema}.{side.table} WHERE expire < now()"))
+
+
 def bytes_of(postgres, side):
 	"""Bytes of the table with its TOAST, and of its indexes."""
 	table = f"'{side.schema}.{side.table}'"
