@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "commands/event_trigger.h"
+#include "tcop/utility.h"
 }
 
 namespace session_store {
@@ -174,6 +175,8 @@ SESSION_STORE_FUNCTION(session_store_create_store) {
 
 // (store, keep_table)
 SESSION_STORE_FUNCTION(session_store_drop_store) {
+	// A standby would refuse the lock instead, with another SQLSTATE.
+	PreventCommandIfReadOnly("session_store.drop_store()");
 	Store *store = find_store(name_argument(fcinfo, 0, "store"));
 	bool keep_table = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
 	Relation table = open_store_table(store, AccessExclusiveLock);
