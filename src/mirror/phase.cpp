@@ -128,14 +128,15 @@ void check_entering_dual(const PhaseChange *change) {
 	if (!change->force)
 		ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("store \"%s\" holds " INT64_FORMAT
-					   " live sessions, which what Redis holds would replace",
-					NameStr(change->store.name), change->live),
+				errmsg("what Redis holds would replace the live sessions of store \"%s\"",
+					NameStr(change->store.name)),
+				errdetail("Live sessions in PostgreSQL: " INT64_FORMAT ".", change->live),
 				errhint("Call session_store.set_phase() with force => true to let Redis overwrite "
 						"and delete them.")));
 	ereport(NOTICE,
-		(errmsg("what Redis holds replaces " INT64_FORMAT " live sessions of store \"%s\"",
-			change->live, NameStr(change->store.name))));
+		(errmsg("what Redis holds replaces the live sessions of store \"%s\"",
+			 NameStr(change->store.name)),
+			errdetail("Live sessions in PostgreSQL: " INT64_FORMAT ".", change->live)));
 }
 
 // Redis' sessions that were not copied would be logged out.

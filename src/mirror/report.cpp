@@ -85,7 +85,7 @@ void set_failure(const StoreSettings *store, MirrorState state, const char *mess
 
 void note_recovery(const StoreSettings *store) {
 	if (logged[0] != '\0')
-		ereport(LOG, (errmsg("mirror of store \"%s\" is in sync again", NameStr(store->name))));
+		ereport(LOG, (errmsg("mirror of store \"%s\" follows Redis again", NameStr(store->name))));
 	logged[0] = '\0';
 }
 

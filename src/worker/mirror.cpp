@@ -36,6 +36,8 @@ constexpr int64 kMicrosecondsPerMs = 1000;
 constexpr int64 kRefreshInterval = 1000 * kMicrosecondsPerMs;
 // Even a feed that reports no gap is not trusted for ever.
 constexpr int64 kComparisonInterval = int64{30} * 60 * 1000 * kMicrosecondsPerMs;
+// While deletes wait for an answer, the question may go away by itself.
+constexpr int64 kHeldInterval = int64{60} * 1000 * kMicrosecondsPerMs;
 constexpr int kLockedPauseMs = 20;
 constexpr int kConnections = 2;
 
@@ -232,8 +234,9 @@ void note_database_failure(unsigned *failures, const char *message) {
 bool comparison_is_due(const FeedState *feed) {
 	if (mirror->comparison.stage != ComparisonStage::idle)
 		return false;
+	const int64 interval = mirror->comparison.held ? kHeldInterval : kComparisonInterval;
 	return feed->gap || mirror->comparison_wanted ||
-		GetCurrentTimestamp() - mirror->compared_at >= kComparisonInterval;
+		GetCurrentTimestamp() - mirror->compared_at >= interval;
 }
 
 // Moves the comparison on. False when there is nothing to do.
