@@ -123,6 +123,13 @@ ensure_node_modules() {
 	printf '%s\n' "$sum" >"$stamp"
 }
 
+# Every folder of the tree that has a package-lock.json: the tests run Node as well.
+ensure_all_node_modules() {
+	local dir dirs
+	mapfile -t dirs < <(find "$project_root" -name node_modules -prune -o -name package-lock.json -printf '%h\n')
+	for dir in "${dirs[@]}"; do ensure_node_modules "$dir"; done
+}
+
 # Make the work directory $work, owned by the user of as_server, and have it removed at exit with all that runs in it.
 make_work_dir() {
 	work=$(mktemp -d /tmp/session_store.XXXXXX)
