@@ -198,7 +198,7 @@ start_postgres() {
 # Build the extension in $1 and install it, each only when needed. What is installed is compared by its bytes.
 build_and_install() {
 	local tree=$1 log=${work:-/tmp}/build.log lib share file stale=
-	if ! make -C "$tree" -j"$jobs" >"$log" 2>&1; then
+	if ! make -s -C "$tree" -j"$jobs" >"$log" 2>&1; then
 		tail -n 30 "$log" >&2
 		die "The build failed."
 	fi
