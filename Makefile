@@ -43,5 +43,10 @@ COMPILE.cxx.bc += $(CXX_STANDARD) -Wno-register
 # Bitcode is rebuilt whenever the object is: its headers are the same.
 $(OBJS:.o=.bc): %.bc: %.o
 
+# pg_regress makes only the last folder of its instance's path.
+installcheck: | tmp_check
+tmp_check:
+	mkdir -p $@
+
 $(EXTENSION_SQL): $(INSTALL_SQL) session_store.control Makefile
 	cat $(INSTALL_SQL) > $@

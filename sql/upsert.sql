@@ -55,6 +55,8 @@ SELECT session_store.upsert('u', '{"passport": {"user": "berta"}, "n": 2}', user
 SELECT user_id FROM sessions WHERE sid = 'u';
 SELECT session_store.upsert('u', '{"passport": {}}') > 0;
 SELECT user_id FROM sessions WHERE sid = 'u';
+SELECT session_store.upsert('u', '{"n": 3}', user_id => 'dora') > 0, session_store.upsert('u', '{"n": 4}') > 0;
+SELECT user_id FROM sessions WHERE sid = 'u';
 SELECT session_store.upsert('u2', '{"passport": {"user": 7}}') > 0;
 SELECT user_id FROM sessions WHERE sid = 'u2';
 UPDATE session_store.stores SET user_id_path = NULL WHERE store = 'sessions';
@@ -65,4 +67,30 @@ SELECT session_store.upsert('big', jsonb_build_object('x', :'long')) AS v \gset
 SELECT session_store.get('big') = jsonb_build_object('x', :'long') AS whole;
 SELECT session_store.upsert('big', jsonb_build_object('x', :'long')) = :v AS same;
 SELECT length(session_store.get_and_touch('big')->>'x');
+-- The same sid more than once in a statement, and triggers, checks and rules of the user's.
+SELECT session_store.upsert('x', '{"n": 1}') > 0, session_store.upsert('x', '{"n": 2}') > 0, session_store.touch('x', ttl => '3 days');
+SELECT session_store.upsert('x', '{"n": 3}') > 0, session_store.upsert('x', '{"n": 4}') > 0, session_store.expire('x'), session_store.upsert('x', '{"n": 5}');
+SELECT session_store.get('x');
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '% of %', TG_OP, NEW.sid; RETURN NEW; END $$;
+CREATE TRIGGER note AFTER UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION note();
+SELECT session_store.upsert('t', '{"n": 1}') > 0, session_store.touch('t', ttl => '5 days');
+DROP TRIGGER note ON sessions;
+SELECT session_store.upsert('t', '{"n": 2}') > 0, session_store.touch('t', ttl => '9 days');
+ALTER TABLE sessions ADD CONSTRAINT small CHECK (sess ->> 'n' <> '9');
+\set VERBOSITY terse
+SELECT session_store.upsert('t', '{"n": 9}');
+\set VERBOSITY default
+ALTER TABLE sessions DROP CONSTRAINT small;
+CREATE INDEX ON sessions ((sess ->> 'n'));
+SELECT session_store.upsert('t', '{"n": "indexed"}') > 0;
+SET enable_seqscan = off;
+SELECT sid FROM sessions WHERE sess ->> 'n' = 'indexed';
+RESET enable_seqscan;
+BEGIN READ ONLY;
+SELECT session_store.upsert('t', '{}');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT session_store.touch('t', ttl => '20 days');
+ROLLBACK;
+DROP FUNCTION note();
 SELECT session_store.drop_store('sessions', keep_table => false);

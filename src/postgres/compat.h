@@ -30,4 +30,28 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
+// Which index entries an updated row needs, as table_tuple_update says.
+#if PG_VERSION_NUM >= 160000
+using IndexUpdates = TU_UpdateIndexes;
+inline bool needs_index_entries(IndexUpdates updates) {
+	return updates != TU_None;
+}
+#else
+using IndexUpdates = bool;
+inline bool needs_index_entries(IndexUpdates updates) {
+	return updates;
+}
+#endif
+
+inline void insert_index_tuples(
+	ResultRelInfo *result, TupleTableSlot *slot, EState *state, IndexUpdates updates) {
+#if PG_VERSION_NUM >= 160000
+	bool only_summarizing = updates == TU_Summarizing;
+	(void)ExecInsertIndexTuples(result, slot, state, false, false, nullptr, NIL, only_summarizing);
+#else
+	(void)updates;
+	(void)ExecInsertIndexTuples(result, slot, state, false, false, nullptr, NIL);
+#endif
+}
+
 } // namespace session_store

@@ -12,6 +12,12 @@ namespace session_store {
 namespace {
 
 constexpr int kMaxSidCharacters = 255;
+constexpr int kExpirePrecision = 3; // of the column: milliseconds
+
+TimestampTz as_stored(TimestampTz expire) {
+	return DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_scale, TimestampTzGetDatum(expire), Int32GetDatum(kExpirePrecision)));
+}
 
 } // namespace
 
@@ -75,7 +81,7 @@ Deadline deadline_arguments(
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("ttl and expire are alternatives"),
 				errhint("Give one of them.")));
 	if (has_expire)
-		return {true, PG_GETARG_TIMESTAMPTZ(expire)};
+		return {true, as_stored(PG_GETARG_TIMESTAMPTZ(expire))};
 	int64 duration = store->settings.default_ttl;
 	if (has_ttl) {
 		if (!interval_to_microseconds(PG_GETARG_INTERVAL_P(ttl), &duration))

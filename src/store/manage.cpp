@@ -33,10 +33,15 @@ constexpr const char *kStorageOptions =
 // alone. The row trigger keeps it, not a generated column: PostgreSQL parses the expression of a
 // generated column or a CHECK anew for each statement, a sixth of the cost of an upsert. A row
 // written past the trigger gets the first bucket, where cleanup looks at its expire every time.
+#ifdef USE_LZ4
+#define COMPRESSION_OF_PAYLOAD " COMPRESSION lz4"
+#else
+#define COMPRESSION_OF_PAYLOAD ""
+#endif
 constexpr const char *kCreateTable =
 	"CREATE TABLE %s ("
 	"sid text COLLATE pg_catalog.\"C\" NOT NULL PRIMARY KEY, "
-	"sess %s NOT NULL, "
+	"sess %s" COMPRESSION_OF_PAYLOAD " NOT NULL, "
 	"user_id text, "
 	"expire timestamptz(3) NOT NULL, "
 	"created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), "

@@ -18,12 +18,9 @@ int64 column_value(TupleTableSlot *slot, AttrNumber column) {
 	return is_null ? 0 : DatumGetInt64(value);
 }
 
-Found probe_with(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload,
-	Snapshot snapshot) {
-	Probe probe = begin_probe(store, table, snapshot);
-	Found found = find(&probe, sid, now, want_payload);
-	end_probe(&probe);
-	return found;
+bool under_row_security(Relation table) {
+	return table->rd_rel->relrowsecurity &&
+		check_enable_rls(RelationGetRelid(table), InvalidOid, true) == RLS_ENABLED;
 }
 
 } // namespace
@@ -45,12 +42,11 @@ Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload) {
 	if (!index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot))
 		return found;
 	const StoreColumns *columns = &probe->store->columns;
+	found.present = true;
 	found.expire = column_value(probe->slot, columns->expire);
 	found.live = found.expire > now;
-	if (!found.live)
-		return found;
 	found.version = column_value(probe->slot, columns->version);
-	if (want_payload) {
+	if (found.live && want_payload) {
 		bool is_null;
 		Datum sess = slot_getattr(probe->slot, columns->sess, &is_null);
 		found.sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
@@ -64,32 +60,42 @@ void end_probe(Probe *probe) {
 	index_close(probe->index, AccessShareLock);
 }
 
-Found probe(const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
-	return probe_with(store, table, sid, now, want_payload, GetActiveSnapshot());
+Found probe_once(
+	const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
+	Probe probe = begin_probe(store, table, GetActiveSnapshot());
+	Found found = find(&probe, sid, now, want_payload);
+	end_probe(&probe);
+	return found;
 }
 
-Found probe_latest(
-	const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
+bool is_live_now(const Store *store, Relation table, text *sid, TimestampTz now) {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Found found = probe_with(store, table, sid, now, want_payload, snapshot);
+	Probe probe = begin_probe(store, table, snapshot);
+	Found found = find(&probe, sid, now, false);
+	end_probe(&probe);
 	UnregisterSnapshot(snapshot);
-	return found;
+	return found.live;
+}
+
+bool may_probe(Relation table) {
+	Oid relation = RelationGetRelid(table);
+	return pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		!under_row_security(table);
 }
 
 Relation open_for_probe(Store *store) {
 	Relation table = open_store_table(store, AccessShareLock);
-	AclResult allowed = pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_SELECT);
-	if (allowed != ACLCHECK_OK)
-		aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(table));
-	if (table->rd_rel->relrowsecurity &&
-		check_enable_rls(RelationGetRelid(table), InvalidOid, false) == RLS_ENABLED)
+	if (may_probe(table))
+		return table;
+	if (under_row_security(table))
 		ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("row-level security applies to table \"%s\" of store \"%s\"",
 					RelationGetRelationName(table), NameStr(store->name)),
 				errhint("The session functions do not work under row-level security: call them as "
 						"the owner of the table, or disable it.")));
-	return table;
+	aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(table));
+	return nullptr;
 }
 
 } // namespace session_store

@@ -301,6 +301,7 @@ void describe_table(Store *store, Relation relation) {
 	columns->expire_bucket = column(relation, "expire_bucket", TIMESTAMPTZOID);
 	store->sid_index = find_sid_index(relation, columns->sid);
 	store->owner = relation->rd_rel->relowner;
+	store->direct_update = DirectUpdates::unknown;
 	store->table_known = true;
 }
 

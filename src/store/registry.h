@@ -70,6 +70,9 @@ enum class StorePlan : uint8_t {
 };
 inline constexpr int kStorePlans = 9;
 
+// Whether a session can be updated without a statement, see store/direct_update.h.
+enum class DirectUpdates : uint8_t { unknown, allowed, refused };
+
 // A store as backends use it. The pointer stays valid for the life of the backend; its contents are
 // those of the last lookup.
 struct Store {
@@ -80,6 +83,7 @@ struct Store {
 	bool table_known;        // what follows describes the table as it is
 	StoreColumns columns;
 	Oid sid_index; // unique index on sid alone
+	DirectUpdates direct_update;
 	Oid owner;
 	SPIPlanPtr plans[kStorePlans]; // saved, null until first used
 };

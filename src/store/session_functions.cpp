@@ -1,10 +1,12 @@
 // The session functions: upsert, get, touch, expire and their kin.
 //
-// Readers probe the index; writers run one saved statement through SPI with the caller's rights,
-// and the row trigger does the rest. get judges expiry by the start of the statement, so that it is
-// stable within it; writers judge by the clock.
+// Readers probe the index. upsert and touch update a row that is there in place, and else run a
+// saved statement through SPI, as the other writers do; the same rules hold on both ways. All with
+// the caller's rights. get judges expiry by the start of the statement, so that it is stable within
+// it; writers judge by the clock.
 #include "postgres/pg.h"
 #include "store/arguments.h"
+#include "store/direct_update.h"
 #include "store/merge_patch.h"
 #include "store/plans.h"
 #include "store/probe.h"
@@ -36,31 +38,91 @@ uint64 run_write(Store *store, Relation table, StorePlan kind, Datum *values, co
 	return rows;
 }
 
+// A writer sees what the statement that calls it has written already, as with SPI.
+Snapshot writer_snapshot() {
+	return RegisterSnapshot(GetTransactionSnapshot());
+}
+
+// What upsert and upsert_bytes were asked.
+struct Upsert {
+	Store *store;
+	text *sid;
+	Datum sess;
+	TimestampTz expire;
+	bool has_user_id;
+	Datum user_id;
+	bool has_version;
+	int64 version;
+	TimestampTz now;
+};
+
+enum class Outcome : uint8_t { done, refused, undecided };
+
+// Updates the session where it stands, or sees that its version is not the expected one.
+Outcome upsert_directly(const Upsert *upsert, Relation table, int64 *version) {
+	Snapshot snapshot = writer_snapshot();
+	Probe probe = begin_probe(upsert->store, table, snapshot);
+	Found found = find(&probe, upsert->sid, upsert->now, false);
+	Outcome outcome = Outcome::undecided;
+	int64 current = found.live ? found.version : 0;
+	if (upsert->has_version && upsert->version != current) {
+		outcome = Outcome::refused;
+	} else if (found.present) {
+		DirectUpdate update = {};
+		update.expire = upsert->expire;
+		update.sess = upsert->sess;
+		update.user_id = upsert->user_id;
+		update.user_id_is_null = !upsert->has_user_id;
+		// A session that had expired is a new one, with none of the old one's user.
+		update.keeps_user_id = !upsert->has_user_id && found.live;
+		if (update_directly(upsert->store, table, &probe, &update, upsert->now, version))
+			outcome = Outcome::done;
+	}
+	end_probe(&probe);
+	UnregisterSnapshot(snapshot);
+	return outcome;
+}
+
+Outcome upsert_by_statement(const Upsert *upsert, Relation table, int64 *version) {
+	StorePlan kind = StorePlan::upsert;
+	if (upsert->has_version)
+		kind = upsert->version == 0 ? StorePlan::insert_not_live : StorePlan::update_version;
+	Datum values[] = {PointerGetDatum(upsert->sid), upsert->sess, upsert->user_id,
+		TimestampTzGetDatum(upsert->expire), TimestampTzGetDatum(upsert->now),
+		Int64GetDatum(upsert->version)};
+	const char nulls[] = {' ', ' ', upsert->has_user_id ? ' ' : 'n', ' ', ' ', ' ', '\0'};
+	uint64 guarded_before = guarded_inserts;
+	Datum result;
+	uint64 rows = run_write(upsert->store, table, kind, values, nulls, WriteOrigin::application,
+		upsert->has_user_id, &result);
+	if (rows == 0 || guarded_inserts != guarded_before)
+		return Outcome::refused;
+	*version = DatumGetInt64(result);
+	return Outcome::done;
+}
+
 // upsert and upsert_bytes: (sid, sess, ttl, expire, user_id, expected_version, store).
 Datum upsert(FunctionCallInfo fcinfo, Payload type) {
-	TimestampTz now = GetCurrentTimestamp();
-	Store *store = store_argument(fcinfo, 6);
-	text *sid = sid_argument(fcinfo, 0);
-	Datum sess = payload_argument(fcinfo, 1, store, type);
-	Deadline deadline = deadline_arguments(fcinfo, 2, 3, store, now);
-	bool has_user = !PG_ARGISNULL(4);
-	StorePlan kind = StorePlan::upsert;
-	if (!PG_ARGISNULL(5))
-		kind = PG_GETARG_INT64(5) == 0 ? StorePlan::insert_not_live : StorePlan::update_version;
-
-	Datum values[] = {PointerGetDatum(sid), sess, has_user ? PG_GETARG_DATUM(4) : 0,
-		TimestampTzGetDatum(deadline.at), TimestampTzGetDatum(now),
-		PG_ARGISNULL(5) ? 0 : PG_GETARG_DATUM(5)};
-	const char nulls[] = {' ', ' ', has_user ? ' ' : 'n', ' ', ' ', ' ', '\0'};
-	Relation table = open_store_table(store, RowExclusiveLock);
-	uint64 guarded_before = guarded_inserts;
-	Datum version;
-	uint64 rows =
-		run_write(store, table, kind, values, nulls, WriteOrigin::application, has_user, &version);
+	Upsert upsert = {};
+	upsert.now = GetCurrentTimestamp();
+	upsert.store = store_argument(fcinfo, 6);
+	upsert.sid = sid_argument(fcinfo, 0);
+	upsert.sess = payload_argument(fcinfo, 1, upsert.store, type);
+	upsert.expire = deadline_arguments(fcinfo, 2, 3, upsert.store, upsert.now).at;
+	upsert.has_user_id = !PG_ARGISNULL(4);
+	upsert.user_id = upsert.has_user_id ? PG_GETARG_DATUM(4) : 0;
+	upsert.has_version = !PG_ARGISNULL(5);
+	upsert.version = upsert.has_version ? PG_GETARG_INT64(5) : 0;
+	int64 version = 0;
+	Relation table = open_store_table(upsert.store, RowExclusiveLock);
+	Outcome outcome =
+		may_probe(table) ? upsert_directly(&upsert, table, &version) : Outcome::undecided;
+	if (outcome == Outcome::undecided)
+		outcome = upsert_by_statement(&upsert, table, &version);
 	table_close(table, NoLock);
-	if (rows == 0 || guarded_inserts != guarded_before)
+	if (outcome == Outcome::refused)
 		PG_RETURN_NULL();
-	return version;
+	PG_RETURN_INT64(version);
 }
 
 // The range of expiries at which a touch has nothing to write, and what it writes before it.
@@ -79,20 +141,40 @@ TouchRule touch_rule(Deadline deadline, const Store *store) {
 	return {later, deadline.at, later};
 }
 
-// Touches a session that a probe found live, if there is anything to write. False when it ended in
-// the meantime.
-bool touch_found(Store *store, Relation table, text *sid, const Found *found, Deadline deadline,
-	TimestampTz now) {
-	TouchRule rule = touch_rule(deadline, store);
-	if (found->expire >= rule.asked && found->expire <= rule.latest)
-		return true;
-	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(rule.extended),
-		TimestampTzGetDatum(rule.asked), TimestampTzGetDatum(rule.latest),
+bool touch_by_statement(
+	Store *store, Relation table, text *sid, const TouchRule *rule, TimestampTz now) {
+	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(rule->extended),
+		TimestampTzGetDatum(rule->asked), TimestampTzGetDatum(rule->latest),
 		TimestampTzGetDatum(now)};
-	if (run_write(store, table, StorePlan::touch, values, kAllPresent, WriteOrigin::application,
-			false, nullptr) > 0)
-		return true;
-	return probe_latest(store, table, sid, now, false).live;
+	return run_write(store, table, StorePlan::touch, values, kAllPresent, WriteOrigin::application,
+			   false, nullptr) > 0 ||
+		is_live_now(store, table, sid, now);
+}
+
+// Finds a session and touches it, if there is anything to write. Not live when it is not, or ended
+// in the meantime.
+Found find_and_touch(
+	Store *store, text *sid, Deadline deadline, TimestampTz now, bool want_payload) {
+	Relation table = open_for_probe(store);
+	Snapshot snapshot = writer_snapshot();
+	Probe probe = begin_probe(store, table, snapshot);
+	Found found = find(&probe, sid, now, want_payload);
+	TouchRule rule = touch_rule(deadline, store);
+	bool is_due = found.live && (found.expire < rule.asked || found.expire > rule.latest);
+	if (is_due) {
+		DirectUpdate update = {};
+		update.expire = found.expire < rule.asked ? rule.extended : rule.asked;
+		update.keeps_sess = true;
+		update.keeps_user_id = true;
+		int64 version;
+		is_due = !update_directly(store, table, &probe, &update, now, &version);
+	}
+	end_probe(&probe);
+	UnregisterSnapshot(snapshot);
+	if (is_due)
+		found.live = touch_by_statement(store, table, sid, &rule, now);
+	table_close(table, NoLock);
+	return found;
 }
 
 // get_and_touch and get_bytes_and_touch: (sid, ttl, expire, store).
@@ -102,11 +184,8 @@ Datum get_and_touch(FunctionCallInfo fcinfo, Payload type) {
 	text *sid = sid_argument(fcinfo, 0);
 	require_payload(store, type);
 	Deadline deadline = deadline_arguments(fcinfo, 1, 2, store, now);
-	Relation table = open_for_probe(store);
-	Found found = probe(store, table, sid, now, true);
-	bool live = found.live && touch_found(store, table, sid, &found, deadline, now);
-	table_close(table, NoLock);
-	if (!live)
+	Found found = find_and_touch(store, sid, deadline, now, true);
+	if (!found.live)
 		PG_RETURN_NULL();
 	return found.sess;
 }
@@ -115,7 +194,7 @@ Datum get_and_touch(FunctionCallInfo fcinfo, Payload type) {
 Found find_live(FunctionCallInfo fcinfo, Store *store) {
 	text *sid = sid_argument(fcinfo, 0);
 	Relation table = open_for_probe(store);
-	Found found = probe(store, table, sid, GetCurrentStatementStartTimestamp(), true);
+	Found found = probe_once(store, table, sid, GetCurrentStatementStartTimestamp(), true);
 	table_close(table, NoLock);
 	return found;
 }
@@ -180,11 +259,7 @@ SESSION_STORE_FUNCTION(session_store_touch) {
 	Store *store = store_argument(fcinfo, 3);
 	text *sid = sid_argument(fcinfo, 0);
 	Deadline deadline = deadline_arguments(fcinfo, 1, 2, store, now);
-	Relation table = open_for_probe(store);
-	Found found = probe(store, table, sid, now, false);
-	bool live = found.live && touch_found(store, table, sid, &found, deadline, now);
-	table_close(table, NoLock);
-	PG_RETURN_BOOL(live);
+	PG_RETURN_BOOL(find_and_touch(store, sid, deadline, now, false).live);
 }
 
 // (sid, patch, ttl, expire, store)

@@ -1,0 +1,137 @@
+// Updating a session in place.
+#include "store/direct_update.h"
+
+#include "postgres/compat.h"
+
+extern "C" {
+#include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
+#include "parser/parse_func.h"
+}
+
+namespace session_store {
+
+namespace {
+
+bool is_our_trigger(const Trigger *trigger, Oid function) {
+	return trigger->tgfoid == function && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+		TRIGGER_FOR_ROW(trigger->tgtype) && trigger->tgqual == nullptr && trigger->tgnattr == 0 &&
+		(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+			trigger->tgenabled == TRIGGER_FIRES_ALWAYS);
+}
+
+// Our row trigger runs on updates, and no other.
+bool has_our_trigger_only(Relation table) {
+	static const char *const kFunction[] = {"session_store", "row_trigger"};
+	List *name = list_make2(makeString(pstrdup(kFunction[0])), makeString(pstrdup(kFunction[1])));
+	Oid function = LookupFuncName(name, 0, nullptr, true);
+	bool found = false;
+	for (int i = 0; table->trigdesc != nullptr && i < table->trigdesc->numtriggers; i++) {
+		const Trigger *trigger = &table->trigdesc->triggers[i];
+		if (!TRIGGER_FOR_UPDATE(trigger->tgtype))
+			continue;
+		if (!is_our_trigger(trigger, function))
+			return false;
+		found = true;
+	}
+	return found;
+}
+
+bool has_deferrable_index(Relation table) {
+	bool found = false;
+	List *indexes = RelationGetIndexList(table);
+	ListCell *cell;
+	foreach (cell, indexes) {
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		found = found || !index->rd_index->indimmediate || index->rd_index->indisexclusion;
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	return found;
+}
+
+bool allows_direct_update(Store *store, Relation table) {
+	if (store->direct_update == DirectUpdates::unknown) {
+		const TupleConstr *constraints = RelationGetDescr(table)->constr;
+		bool allowed = table->rd_rel->relkind == RELKIND_RELATION &&
+			table->rd_rel->relam == HEAP_TABLE_AM_OID && !table->rd_rel->relhasrules &&
+			(constraints == nullptr ||
+				(constraints->num_check == 0 && !constraints->has_generated_stored)) &&
+			has_our_trigger_only(table) && !has_deferrable_index(table);
+		store->direct_update = allowed ? DirectUpdates::allowed : DirectUpdates::refused;
+	}
+	return store->direct_update == DirectUpdates::allowed;
+}
+
+void require_update_right(Relation table) {
+	AclResult allowed = pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_UPDATE);
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(table));
+	PreventCommandIfReadOnly("UPDATE");
+	PreventCommandIfParallelMode("UPDATE");
+	CheckCmdReplicaIdentity(table, CMD_UPDATE);
+}
+
+void insert_index_entries(Relation table, TupleTableSlot *slot, IndexUpdates updates) {
+	EState *state = CreateExecutorState();
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+	InitResultRelInfo(result, table, 0, nullptr, 0);
+	ExecOpenIndices(result, false);
+	insert_index_tuples(result, slot, state, updates);
+	ExecCloseIndices(result);
+	FreeExecutorState(state);
+}
+
+HeapTuple make_row(Store *store, Relation table, HeapTuple before, const DirectUpdate *update,
+	TimestampTz now, int64 *version) {
+	TupleDesc descriptor = RelationGetDescr(table);
+	SessionRow old_row = read_session_row(store, before, descriptor);
+	SessionRow new_row = old_row;
+	RowChanges changes = {};
+	new_row.expire = update->expire;
+	change(&changes, store->columns.expire, TimestampTzGetDatum(update->expire), false);
+	if (!update->keeps_user_id) {
+		new_row.user_id = update->user_id;
+		new_row.has_user_id = !update->user_id_is_null;
+		change(&changes, store->columns.user_id, update->user_id, update->user_id_is_null);
+	}
+	// An equal payload stays as it is stored.
+	if (!update->keeps_sess && !same_value(old_row.sess, update->sess)) {
+		new_row.sess = update->sess;
+		change(&changes, store->columns.sess, update->sess, false);
+	}
+	*version = rules_of_update(store, &old_row, &new_row, !update->keeps_user_id, now, &changes);
+	return changed_row(before, descriptor, &changes);
+}
+
+} // namespace
+
+bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpdate *update,
+	TimestampTz now, int64 *version) {
+	if (!store->valid || !allows_direct_update(store, table))
+		return false;
+	require_update_right(table);
+	refuse_in_dual_phase(store, WriteOrigin::application);
+	LockRelationOid(RelationGetRelid(table), RowExclusiveLock);
+	if (!store->valid)
+		return false;
+	bool must_free;
+	HeapTuple before = ExecFetchSlotHeapTuple(probe->slot, false, &must_free);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(make_row(store, table, before, update, now, version), slot, true);
+	TM_FailureData failure;
+	LockTupleMode lock_mode;
+	IndexUpdates updates;
+	TM_Result result =
+		table_tuple_update(table, &probe->slot->tts_tid, slot, GetCurrentCommandId(true),
+			probe->scan->xs_snapshot, InvalidSnapshot, true, &failure, &lock_mode, &updates);
+	bool done = result == TM_Ok;
+	if (done && needs_index_entries(updates))
+		insert_index_entries(table, slot, updates);
+	ExecDropSingleTupleTableSlot(slot);
+	if (done)
+		CommandCounterIncrement();
+	return done;
+}
+
+} // namespace session_store

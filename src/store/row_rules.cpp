@@ -1,0 +1,148 @@
+// What every write of a session row must keep right.
+#include "store/row_rules.h"
+
+#include "store/arguments.h"
+
+extern "C" {
+#include "utils/datum.h"
+}
+
+namespace session_store {
+
+namespace {
+
+// Microseconds from 1970, where versions begin, to 2000, where timestamps do.
+constexpr int64 kVersionEpoch =
+	static_cast<int64>(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+// The user's id at user_id_path of the payload; false when the path is not set.
+bool user_id_of_payload(Datum sess, const Store *store, Datum *user_id, bool *is_null) {
+	if (store->user_id_path == nullptr)
+		return false;
+	LOCAL_FCINFO(call, 2);
+	FmgrInfo function;
+	fmgr_info(F_JSONB_EXTRACT_PATH_TEXT, &function);
+	InitFunctionCallInfoData(*call, &function, 2, InvalidOid, nullptr, nullptr);
+	call->args[0] = {sess, false};
+	call->args[1] = {PointerGetDatum(store->user_id_path), false};
+	*user_id = FunctionCallInvoke(call);
+	*is_null = call->isnull;
+	return true;
+}
+
+// The hour of an expiry.
+TimestampTz bucket_of(TimestampTz expire) {
+	if (TIMESTAMP_NOT_FINITE(expire))
+		return expire;
+	TimestampTz into_hour = expire % USECS_PER_HOUR;
+	return expire - (into_hour < 0 ? into_hour + USECS_PER_HOUR : into_hour);
+}
+
+void change_bucket(const Store *store, TimestampTz expire, RowChanges *changes) {
+	change(changes, store->columns.expire_bucket, TimestampTzGetDatum(bucket_of(expire)), false);
+}
+
+bool same_user(Datum a, bool a_is_null, Datum b, bool b_is_null) {
+	return a_is_null == b_is_null && (a_is_null || same_value(a, b));
+}
+
+// When the payload changed and the statement gave no user_id, user_id_path says who it is. A
+// payload without a user takes away only the user that the payload before it had given.
+void change_user_id(
+	const Store *store, const SessionRow *before, const SessionRow *after, RowChanges *changes) {
+	Datum user_id;
+	bool is_null;
+	if (!same_user(before->user_id, !before->has_user_id, after->user_id, !after->has_user_id) ||
+		!user_id_of_payload(after->sess, store, &user_id, &is_null))
+		return;
+	if (is_null) {
+		Datum old_user_id;
+		bool old_is_null;
+		(void)user_id_of_payload(before->sess, store, &old_user_id, &old_is_null);
+		if (!same_user(before->user_id, !before->has_user_id, old_user_id, old_is_null))
+			return;
+	}
+	change(changes, store->columns.user_id, user_id, is_null);
+}
+
+} // namespace
+
+SessionRow read_session_row(const Store *store, HeapTuple row, TupleDesc descriptor) {
+	const StoreColumns *columns = &store->columns;
+	SessionRow result;
+	bool is_null;
+	result.sid = heap_getattr(row, columns->sid, descriptor, &is_null);
+	result.has_sid = !is_null;
+	result.sess = heap_getattr(row, columns->sess, descriptor, &is_null);
+	result.has_sess = !is_null;
+	result.user_id = heap_getattr(row, columns->user_id, descriptor, &is_null);
+	result.has_user_id = !is_null;
+	result.expire = DatumGetTimestampTz(heap_getattr(row, columns->expire, descriptor, &is_null));
+	result.has_expire = !is_null;
+	Datum version = heap_getattr(row, columns->version, descriptor, &is_null);
+	result.version = is_null ? 0 : DatumGetInt64(version);
+	return result;
+}
+
+void change(RowChanges *changes, AttrNumber column, Datum value, bool is_null) {
+	Assert(changes->count < kMaxChanges);
+	changes->columns[changes->count] = column;
+	changes->values[changes->count] = value;
+	changes->nulls[changes->count++] = is_null;
+}
+
+HeapTuple changed_row(HeapTuple row, TupleDesc descriptor, RowChanges *changes) {
+	return heap_modify_tuple_by_cols(
+		row, descriptor, changes->count, changes->columns, changes->values, changes->nulls);
+}
+
+void rules_of_insert(const Store *store, const SessionRow *row, RowChanges *changes) {
+	check_sid(DatumGetTextPP(row->sid));
+	change_bucket(store, row->expire, changes);
+	Datum user_id;
+	bool is_null;
+	if (!row->has_user_id && user_id_of_payload(row->sess, store, &user_id, &is_null))
+		change(changes, store->columns.user_id, user_id, is_null);
+}
+
+int64 rules_of_update(const Store *store, const SessionRow *before, const SessionRow *after,
+	bool user_id_is_settled, TimestampTz now, RowChanges *changes) {
+	const StoreColumns *columns = &store->columns;
+	bool payload_changed = !same_value(before->sess, after->sess);
+	bool revived = before->expire <= now && after->expire > now;
+	int64 version = before->version;
+	if (payload_changed || revived)
+		version++;
+	if (revived) {
+		version = Max(version, now + kVersionEpoch);
+		change(changes, columns->created_at, TimestampTzGetDatum(now), false);
+	}
+	change(changes, columns->version, Int64GetDatum(version), false);
+	change(changes, columns->updated_at, TimestampTzGetDatum(now), false);
+	change_bucket(store, after->expire, changes);
+	if (payload_changed && !user_id_is_settled)
+		change_user_id(store, before, after, changes);
+	return version;
+}
+
+void refuse_in_dual_phase(const Store *store, WriteOrigin origin) {
+	const StoreSettings *settings = &store->settings;
+	if (origin != WriteOrigin::mirror && is_dual(settings->phase))
+		ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("store \"%s\" is written by its mirror only in phase %s",
+					NameStr(settings->name), phase_name(settings->phase)),
+				errhint("Write the session in Redis, or leave the phase with "
+						"session_store.set_phase().")));
+}
+
+bool same_value(Datum a, Datum b) {
+	auto *left = reinterpret_cast<varlena *>(DatumGetPointer(a));
+	auto *right = reinterpret_cast<varlena *>(DatumGetPointer(b));
+	// A value that a statement left alone is stored the same way: no need to decompress it.
+	if (VARSIZE_ANY(left) == VARSIZE_ANY(right) && memcmp(left, right, VARSIZE_ANY(left)) == 0)
+		return true;
+	return datum_image_eq(a, b, false, -1);
+}
+
+} // namespace session_store
