@@ -5,7 +5,8 @@
 # server is our own, in a work directory under /tmp (a unix socket's path must be short), and is stopped by its pid.
 # To be sourced by bash; sets -euo pipefail.
 set -euo pipefail
-export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+# The test drivers drop LC_ALL, and LANG then gives their clusters the encoding.
+export LANG=C.UTF-8 LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 
 project_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
