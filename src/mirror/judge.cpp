@@ -41,10 +41,13 @@ bool to_timestamp(int64 milliseconds, TimestampTz *timestamp) {
 
 // What keeps the text from being jsonb, as far as parsing tells, or null.
 const char *json_problem(char *text, int length) {
+	// Only \u needs the text of strings: NUL and lone surrogates are found in it.
+	const bool need_escapes = strstr(text, "\\u") != nullptr;
 #if PG_VERSION_NUM >= 170000
-	JsonLexContext *lex = makeJsonLexContextCstringLen(nullptr, text, length, PG_UTF8, true);
+	JsonLexContext *lex =
+		makeJsonLexContextCstringLen(nullptr, text, length, PG_UTF8, need_escapes);
 #else
-	JsonLexContext *lex = makeJsonLexContextCstringLen(text, length, PG_UTF8, true);
+	JsonLexContext *lex = makeJsonLexContextCstringLen(text, length, PG_UTF8, need_escapes);
 #endif
 	const JsonParseErrorType result = pg_parse_json(lex, &nullSemAction);
 	if (result == JSON_SUCCESS)
@@ -62,7 +65,7 @@ void judge_jsonb(std::string_view value, Judged *judged) {
 	// What parsing leaves behind can be many times the payload.
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch =
-		AllocSetContextCreate(result, "session_store payload", ALLOCSET_DEFAULT_SIZES);
+		AllocSetContextCreateInternal(result, "session_store payload", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
 	const char *problem = nullptr;
 	if (pg_encoding_verifymbstr(PG_UTF8, value.data(), static_cast<int>(value.size())) !=

@@ -11,17 +11,20 @@ struct CurrentWrite {
 	Oid relation; // InvalidOid: none
 	WriteOrigin origin;
 	bool user_id_is_settled;
+	SubTransactionId began_in;
 };
 
-CurrentWrite current = {InvalidOid, WriteOrigin::application, false};
+CurrentWrite current = {InvalidOid, WriteOrigin::application, false, InvalidSubTransactionId};
 bool callbacks_registered = false;
 
 void reset_at_end(XactEvent, void *) {
 	end_write();
 }
 
-void reset_at_abort(SubXactEvent event, SubTransactionId, SubTransactionId, void *) {
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+// Later subtransactions have higher ids: one that a trigger of the user began and rolled back, by
+// an EXCEPTION block say, leaves the write as it is.
+void reset_at_abort(SubXactEvent event, SubTransactionId aborted, SubTransactionId, void *) {
+	if (event == SUBXACT_EVENT_ABORT_SUB && aborted <= current.began_in)
 		end_write();
 }
 
@@ -33,7 +36,7 @@ void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled) {
 		RegisterSubXactCallback(reset_at_abort, nullptr);
 		callbacks_registered = true;
 	}
-	current = {relation, origin, user_id_is_settled};
+	current = {relation, origin, user_id_is_settled, GetCurrentSubTransactionId()};
 }
 
 void end_write() {

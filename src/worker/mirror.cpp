@@ -402,10 +402,10 @@ void session_store_mirror_main(Datum argument) {
 	set_up_planner();
 	mirror = static_cast<Mirror *>(MemoryContextAllocZero(TopMemoryContext, sizeof(Mirror)));
 	mirror->target.store.id = arguments.store_id;
-	mirror->turn =
-		AllocSetContextCreate(TopMemoryContext, "session_store turn", ALLOCSET_DEFAULT_SIZES);
-	mirror->batch =
-		AllocSetContextCreate(TopMemoryContext, "session_store batch", ALLOCSET_DEFAULT_SIZES);
+	mirror->turn = AllocSetContextCreateInternal(
+		TopMemoryContext, "session_store turn", ALLOCSET_DEFAULT_SIZES);
+	mirror->batch = AllocSetContextCreateInternal(
+		TopMemoryContext, "session_store batch", ALLOCSET_DEFAULT_SIZES);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_options_change, 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_options_change, 0);
 	for (int i = 0; i < kConnections; i++)
