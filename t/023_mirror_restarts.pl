@@ -80,8 +80,8 @@ wait_equal($node, $redis, 'equal after an immediate shutdown under load');
 for (1 .. 5)
 {
 	my $reconnects = stat_mirror($node, 'reconnects');
-	$redis->command('CLIENT', 'KILL', 'TYPE', 'pubsub');
 	my $comparisons = stat_mirror($node, 'comparisons');
+	$redis->command('CLIENT', 'KILL', 'TYPE', 'pubsub');
 	write_until(sub {
 		holds("SELECT reconnects > $reconnects AND comparisons > $comparisons FROM session_store.stat_mirror")
 	});
