@@ -25,12 +25,12 @@ override COMPILER = $(CXX) $(CXXFLAGS)
 
 REGRESS = install stores upsert touch expire destroy bytes merge users direct bad_input rights \
 	redis_server status cleanup drop_extension
-REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=t/preload.conf --encoding=UTF8
+REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/preload.conf --encoding=UTF8
 ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert merge_merge expected_version_race \
 	touch_against_cleanup expire_user_against_upsert isolation_levels
-ISOLATION_OPTS = --temp-instance=tmp_check/isolation --temp-config=t/preload.conf
+ISOLATION_OPTS = --temp-instance=tmp_check_isolation --temp-config=t/preload.conf
 TAP_TESTS = 1
-EXTRA_CLEAN = tmp_check $(OBJS:.o=.d) $(EXTENSION_SQL)
+EXTRA_CLEAN = tmp_check tmp_check_regress tmp_check_isolation $(OBJS:.o=.d) $(EXTENSION_SQL)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -42,11 +42,6 @@ COMPILE.cxx.bc += $(CXX_STANDARD) -Wno-register
 -include $(OBJS:.o=.d)
 # Bitcode is rebuilt whenever the object is: its headers are the same.
 $(OBJS:.o=.bc): %.bc: %.o
-
-# pg_regress makes only the last folder of its instance's path.
-installcheck: | tmp_check
-tmp_check:
-	mkdir -p $@
 
 $(EXTENSION_SQL): $(INSTALL_SQL) session_store.control Makefile
 	cat $(INSTALL_SQL) > $@

@@ -4,6 +4,10 @@
 
 #include "postgres/pg.h"
 
+extern "C" {
+#include "catalog/pg_namespace.h"
+}
+
 namespace session_store {
 
 inline bool owns_relation(Oid relation, Oid user) {

@@ -7,6 +7,7 @@
 #include "worker/worker.h"
 
 extern "C" {
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -33,6 +34,17 @@ bool owns_database(Oid database) {
 #else
 	return pg_database_ownercheck(database, GetUserId());
 #endif
+}
+
+bool may_create_databases() {
+	if (superuser())
+		return true;
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	bool result = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 bool is_template(Oid database) {
@@ -77,7 +89,7 @@ Oid database_to_leave(Node *statement) {
 	Oid database = name == nullptr ? InvalidOid : get_database_oid(name, true);
 	if (!OidIsValid(database))
 		return InvalidOid;
-	if (owns_database(database) || (copied && is_template(database) && have_createdb_privilege()))
+	if (owns_database(database) || (copied && is_template(database) && may_create_databases()))
 		return database;
 	return InvalidOid;
 }
