@@ -36,7 +36,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS gives clang none of PG_CXXFLAGS when it makes bitcode, and knows nothing of changed headers.
-COMPILE.cxx.bc += $(CXX_STANDARD) -Wno-register
+COMPILE.cxx.bc += $(CXX_STANDARD) -Wno-register -Wno-deprecated-volatile
 %.o: %.cpp Makefile
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -MF $*.d -c -o $@ $<
 -include $(OBJS:.o=.d)
