@@ -22,8 +22,8 @@ bool is_our_trigger(const Trigger *trigger, Oid function) {
 
 // Our row trigger runs on updates, and no other.
 bool has_our_trigger_only(Relation table) {
-	static const char *const kFunction[] = {"session_store", "row_trigger"};
-	List *name = list_make2(makeString(pstrdup(kFunction[0])), makeString(pstrdup(kFunction[1])));
+	List *name = lappend(NIL, makeString(pstrdup("session_store")));
+	name = lappend(name, makeString(pstrdup("row_trigger")));
 	Oid function = LookupFuncName(name, 0, nullptr, true);
 	bool found = false;
 	for (int i = 0; table->trigdesc != nullptr && i < table->trigdesc->numtriggers; i++) {
