@@ -23,9 +23,11 @@ SELECT session_store.create_store('others');
 -- Each sees its own stores only, and changes those only.
 SELECT store FROM session_store.stores;
 UPDATE session_store.stores SET default_ttl = '1 s' WHERE store = 'sessions';
-UPDATE session_store.stores SET relation = 'web.sessions' WHERE store = 'others';
+UPDATE session_store.stores SET relation = 'pg_class' WHERE store = 'others';
+UPDATE session_store.stores SET store = 'mine' WHERE store = 'others';
+UPDATE session_store.stores SET default_ttl = '2 days', relation = relation WHERE store = 'others';
 UPDATE session_store.stores SET phase = 'redis_only';
-INSERT INTO session_store.stores (store, relation, payload) VALUES ('mine', 'web.sessions', 'jsonb');
+INSERT INTO session_store.stores (store, relation, payload) VALUES ('mine', 'others', 'jsonb');
 DELETE FROM session_store.stores;
 SELECT * FROM session_store.registry;
 UPDATE session_store.registry SET default_ttl = '1 s';
