@@ -193,14 +193,19 @@ void fill_settings(
 	}
 }
 
+// Null when the extension is not installed, or is being dropped just now.
+Relation open_registry() {
+	Oid registry = registry_relation();
+	return OidIsValid(registry) ? try_table_open(registry, AccessShareLock) : nullptr;
+}
+
 // Reads the one row that `key` finds through the named index. The catalog snapshot sees what is
 // committed now and what this transaction wrote. False when there is none.
 bool read_registry_row(
 	const char *index, ScanKey key, StoreSettings *settings, ArrayType **user_id_path) {
-	Oid registry = registry_relation();
-	if (!OidIsValid(registry))
+	Relation relation = open_registry();
+	if (relation == nullptr)
 		return false;
-	Relation relation = table_open(registry, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, extension_table(index), true, nullptr, 1, key);
 	HeapTuple tuple = systable_getnext(scan);
 	bool found = HeapTupleIsValid(tuple);
@@ -392,10 +397,9 @@ Relation open_store_table(Store *store, LOCKMODE lockmode) {
 
 int read_all_stores(StoreSettings **stores) {
 	*stores = nullptr;
-	Oid registry = registry_relation();
-	if (!OidIsValid(registry))
+	Relation relation = open_registry();
+	if (relation == nullptr)
 		return 0;
-	Relation relation = table_open(registry, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, nullptr, 0, nullptr);
 	int count = 0;
 	int capacity = 8;
