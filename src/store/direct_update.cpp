@@ -63,10 +63,13 @@ bool allows_direct_update(Store *store, Relation table) {
 	return store->direct_update == DirectUpdates::allowed;
 }
 
-void require_update_right(Relation table) {
-	AclResult allowed = pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_UPDATE);
-	if (allowed != ACLCHECK_OK)
-		aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(table));
+void require_update_right(Store *store, Relation table) {
+	if (store->may_update != GetUserId()) {
+		AclResult allowed = pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_UPDATE);
+		if (allowed != ACLCHECK_OK)
+			aclcheck_error(allowed, OBJECT_TABLE, RelationGetRelationName(table));
+		store->may_update = GetUserId();
+	}
 	PreventCommandIfReadOnly("UPDATE");
 	PreventCommandIfParallelMode("UPDATE");
 	CheckCmdReplicaIdentity(table, CMD_UPDATE);
@@ -82,10 +85,11 @@ void insert_index_entries(Relation table, TupleTableSlot *slot, IndexUpdates upd
 	FreeExecutorState(state);
 }
 
-HeapTuple make_row(Store *store, Relation table, HeapTuple before, const DirectUpdate *update,
+HeapTuple make_row(Store *store, Relation table, TupleTableSlot *before, const DirectUpdate *update,
 	TimestampTz now, int64 *version) {
 	TupleDesc descriptor = RelationGetDescr(table);
-	SessionRow old_row = read_session_row(store, before, descriptor);
+	slot_getallattrs(before);
+	SessionRow old_row = session_row_of(store, before->tts_values, before->tts_isnull);
 	SessionRow new_row = old_row;
 	RowChanges changes = {};
 	new_row.expire = update->expire;
@@ -101,7 +105,15 @@ HeapTuple make_row(Store *store, Relation table, HeapTuple before, const DirectU
 		change(&changes, store->columns.sess, update->sess, false);
 	}
 	*version = rules_of_update(store, &old_row, &new_row, !update->keeps_user_id, now, &changes);
-	return changed_row(before, descriptor, &changes);
+	auto *values = static_cast<Datum *>(palloc(descriptor->natts * sizeof(Datum)));
+	auto *nulls = static_cast<bool *>(palloc(descriptor->natts * sizeof(bool)));
+	memcpy(values, before->tts_values, descriptor->natts * sizeof(Datum));
+	memcpy(nulls, before->tts_isnull, descriptor->natts * sizeof(bool));
+	for (int i = 0; i < changes.count; i++) {
+		values[changes.columns[i] - 1] = changes.values[i];
+		nulls[changes.columns[i] - 1] = changes.nulls[i];
+	}
+	return heap_form_tuple(descriptor, values, nulls);
 }
 
 } // namespace
@@ -110,15 +122,13 @@ bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpd
 	TimestampTz now, int64 *version) {
 	if (!store->valid || !allows_direct_update(store, table))
 		return false;
-	require_update_right(table);
+	require_update_right(store, table);
 	refuse_in_dual_phase(store, WriteOrigin::application);
 	LockRelationOid(RelationGetRelid(table), RowExclusiveLock);
 	if (!store->valid)
 		return false;
-	bool must_free;
-	HeapTuple before = ExecFetchSlotHeapTuple(probe->slot, false, &must_free);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(make_row(store, table, before, update, now, version), slot, true);
+	ExecStoreHeapTuple(make_row(store, table, probe->slot, update, now, version), slot, true);
 	TM_FailureData failure;
 	LockTupleMode lock_mode;
 	IndexUpdates updates;

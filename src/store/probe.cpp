@@ -77,15 +77,19 @@ bool is_live_now(const Store *store, Relation table, text *sid, TimestampTz now)
 	return found.live;
 }
 
-bool may_probe(Relation table) {
-	Oid relation = RelationGetRelid(table);
-	return pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		!under_row_security(table);
+bool may_probe(Store *store, Relation table) {
+	if (store->may_select == GetUserId())
+		return true;
+	if (pg_class_aclcheck(RelationGetRelid(table), GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
+		under_row_security(table))
+		return false;
+	store->may_select = GetUserId();
+	return true;
 }
 
 Relation open_for_probe(Store *store) {
 	Relation table = open_store_table(store, AccessShareLock);
-	if (may_probe(table))
+	if (may_probe(store, table))
 		return table;
 	if (under_row_security(table))
 		ereport(ERROR,

@@ -32,7 +32,7 @@ Found probe_once(const Store *store, Relation table, text *sid, TimestampTz now,
 bool is_live_now(const Store *store, Relation table, text *sid, TimestampTz now);
 
 // Whether the caller may read the table by index: SELECT is granted, no row-level security applies.
-bool may_probe(Relation table);
+bool may_probe(Store *store, Relation table);
 // Opens the store's table for reading by index. ERROR when the caller may not SELECT from it, or
 // when row-level security applies, which an index probe cannot respect.
 Relation open_for_probe(Store *store);

@@ -2,10 +2,10 @@
 //
 // An entry is filled at first use and marked stale by invalidation messages: one for the registry
 // (its statement trigger sends it), one for a session table or its index (PostgreSQL sends it on
-// every ALTER), one for any schema (plans name the table with its schema). Stale entries are filled
-// again at the next lookup, never inside the callback. Entries are never freed, so that a pointer
-// to one outlives whatever a nested statement does; saved plans of a stale entry may still be
-// running, so they are kept until the transaction ends.
+// every ALTER and GRANT), one for any schema (plans name the table with its schema) or role. Stale
+// entries are filled again at the next lookup, never inside the callback. Entries are never freed,
+// so that a pointer to one outlives whatever a nested statement does; saved plans of a stale entry
+// may still be running, so they are kept until the transaction ends.
 #include "store/registry.h"
 
 #include "postgres/compat.h"
@@ -90,6 +90,10 @@ void on_schema_change(Datum, int, uint32) {
 	mark_stale(InvalidOid);
 }
 
+void on_role_change(Datum, int, uint32) {
+	mark_stale(InvalidOid);
+}
+
 void free_retired_plans(XactEvent event, void *) {
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
@@ -124,6 +128,8 @@ void init_cache() {
 		hash_create("session_store stores", 16, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	CacheRegisterRelcacheCallback(on_relation_change, 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, on_schema_change, 0);
+	CacheRegisterSyscacheCallback(AUTHOID, on_role_change, 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_role_change, 0);
 	RegisterXactCallback(free_retired_plans, nullptr);
 }
 
@@ -236,11 +242,15 @@ bool fill_entry(Store *store) {
 }
 
 Store *lookup(const char *name) {
+	// Most applications use one store.
+	static Store *latest = nullptr;
+	if (latest != nullptr && latest->valid && strcmp(NameStr(latest->name), name) == 0)
+		return latest;
 	init_cache();
 	bool found;
 	auto *store = static_cast<Store *>(hash_search(cache, name, HASH_FIND, &found));
 	if (store != nullptr && store->valid)
-		return store;
+		return latest = store;
 	if (store == nullptr) {
 		NameData key;
 		namestrcpy(&key, name);
@@ -307,6 +317,7 @@ void describe_table(Store *store, Relation relation) {
 	store->sid_index = find_sid_index(relation, columns->sid);
 	store->owner = relation->rd_rel->relowner;
 	store->direct_update = DirectUpdates::unknown;
+	store->may_select = store->may_update = InvalidOid;
 	store->table_known = true;
 }
 

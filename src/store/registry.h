@@ -84,6 +84,8 @@ struct Store {
 	StoreColumns columns;
 	Oid sid_index; // unique index on sid alone
 	DirectUpdates direct_update;
+	Oid may_select; // the user last found to have the right, as long as no right or role changed
+	Oid may_update;
 	Oid owner;
 	SPIPlanPtr plans[kStorePlans]; // saved, null until first used
 };

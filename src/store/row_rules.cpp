@@ -67,21 +67,26 @@ void change_user_id(
 
 } // namespace
 
-SessionRow read_session_row(const Store *store, HeapTuple row, TupleDesc descriptor) {
+SessionRow session_row_of(const Store *store, const Datum *values, const bool *nulls) {
 	const StoreColumns *columns = &store->columns;
-	SessionRow result;
-	bool is_null;
-	result.sid = heap_getattr(row, columns->sid, descriptor, &is_null);
-	result.has_sid = !is_null;
-	result.sess = heap_getattr(row, columns->sess, descriptor, &is_null);
-	result.has_sess = !is_null;
-	result.user_id = heap_getattr(row, columns->user_id, descriptor, &is_null);
-	result.has_user_id = !is_null;
-	result.expire = DatumGetTimestampTz(heap_getattr(row, columns->expire, descriptor, &is_null));
-	result.has_expire = !is_null;
-	Datum version = heap_getattr(row, columns->version, descriptor, &is_null);
-	result.version = is_null ? 0 : DatumGetInt64(version);
-	return result;
+	SessionRow row;
+	row.sid = values[columns->sid - 1];
+	row.has_sid = !nulls[columns->sid - 1];
+	row.sess = values[columns->sess - 1];
+	row.has_sess = !nulls[columns->sess - 1];
+	row.user_id = values[columns->user_id - 1];
+	row.has_user_id = !nulls[columns->user_id - 1];
+	row.expire = DatumGetTimestampTz(values[columns->expire - 1]);
+	row.has_expire = !nulls[columns->expire - 1];
+	row.version = nulls[columns->version - 1] ? 0 : DatumGetInt64(values[columns->version - 1]);
+	return row;
+}
+
+SessionRow read_session_row(const Store *store, HeapTuple row, TupleDesc descriptor) {
+	auto *values = static_cast<Datum *>(palloc(descriptor->natts * sizeof(Datum)));
+	auto *nulls = static_cast<bool *>(palloc(descriptor->natts * sizeof(bool)));
+	heap_deform_tuple(row, descriptor, values, nulls);
+	return session_row_of(store, values, nulls);
 }
 
 void change(RowChanges *changes, AttrNumber column, Datum value, bool is_null) {
@@ -137,6 +142,8 @@ void refuse_in_dual_phase(const Store *store, WriteOrigin origin) {
 }
 
 bool same_value(Datum a, Datum b) {
+	if (a == b)
+		return true;
 	auto *left = reinterpret_cast<varlena *>(DatumGetPointer(a));
 	auto *right = reinterpret_cast<varlena *>(DatumGetPointer(b));
 	// A value that a statement left alone is stored the same way: no need to decompress it.

@@ -20,6 +20,7 @@ struct SessionRow {
 	int64 version;
 };
 
+SessionRow session_row_of(const Store *store, const Datum *values, const bool *nulls);
 SessionRow read_session_row(const Store *store, HeapTuple row, TupleDesc descriptor);
 
 inline constexpr int kMaxChanges = 8;

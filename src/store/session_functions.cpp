@@ -115,8 +115,8 @@ Datum upsert(FunctionCallInfo fcinfo, Payload type) {
 	upsert.version = upsert.has_version ? PG_GETARG_INT64(5) : 0;
 	int64 version = 0;
 	Relation table = open_store_table(upsert.store, RowExclusiveLock);
-	Outcome outcome =
-		may_probe(table) ? upsert_directly(&upsert, table, &version) : Outcome::undecided;
+	Outcome outcome = may_probe(upsert.store, table) ? upsert_directly(&upsert, table, &version)
+													 : Outcome::undecided;
 	if (outcome == Outcome::undecided)
 		outcome = upsert_by_statement(&upsert, table, &version);
 	table_close(table, NoLock);
