@@ -5,4 +5,3 @@ CREATE PROCEDURE session_store.cleanup(store name DEFAULT 'sessions', batch_size
 	LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_cleanup';
 COMMENT ON PROCEDURE session_store.cleanup(name, integer, interval, interval, bigint) IS
 	'removes expired sessions of a store in batches, with a commit after each; NULL means the store''s setting';
-REVOKE ALL ON PROCEDURE session_store.cleanup(name, integer, interval, interval, bigint) FROM PUBLIC;

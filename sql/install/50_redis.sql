@@ -3,7 +3,6 @@
 CREATE FUNCTION session_store.redis_validator(options text[], catalog oid) RETURNS void
 	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'session_store_redis_validator';
 COMMENT ON FUNCTION session_store.redis_validator(text[], oid) IS 'checks the options of a server or user mapping of session_store_redis';
-REVOKE ALL ON FUNCTION session_store.redis_validator(text[], oid) FROM PUBLIC;
 
 CREATE FOREIGN DATA WRAPPER session_store_redis NO HANDLER VALIDATOR session_store.redis_validator;
 COMMENT ON FOREIGN DATA WRAPPER session_store_redis IS 'servers that name the Redis of a session store';
@@ -21,4 +20,3 @@ COMMENT ON TABLE session_store.mirror_state IS 'what the mirror of each store mu
 CREATE FUNCTION session_store.set_phase(store name, phase text, rollout_percent integer DEFAULT NULL, force boolean DEFAULT false)
 	RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_set_phase';
 COMMENT ON FUNCTION session_store.set_phase(name, text, integer, boolean) IS 'moves a store to another phase, and binds it to this cluster and database';
-REVOKE ALL ON FUNCTION session_store.set_phase(name, text, integer, boolean) FROM PUBLIC;

@@ -11,13 +11,11 @@ CREATE FUNCTION session_store.mirror_reports(
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'session_store_mirror_reports';
 COMMENT ON FUNCTION session_store.mirror_reports() IS
 	'what the mirrors of the current user''s stores last reported';
-REVOKE ALL ON FUNCTION session_store.mirror_reports() FROM PUBLIC;
 
 CREATE FUNCTION session_store.live_sessions(relation regclass) RETURNS bigint
 	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'session_store_live_sessions';
 COMMENT ON FUNCTION session_store.live_sessions(regclass) IS
 	'live sessions of a store''s table: counted up to 100,000, beyond that estimated from the planner''s statistics';
-REVOKE ALL ON FUNCTION session_store.live_sessions(regclass) FROM PUBLIC;
 
 CREATE VIEW session_store.status WITH (security_barrier) AS
 SELECT

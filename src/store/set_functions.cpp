@@ -6,7 +6,6 @@
 
 extern "C" {
 #include "utils/array.h"
-#include "utils/hsearch.h"
 #include "utils/tuplestore.h"
 }
 

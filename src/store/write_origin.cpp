@@ -7,25 +7,32 @@ uint64 guarded_inserts = 0;
 
 namespace {
 
-struct CurrentWrite {
-	Oid relation; // InvalidOid: none
+// Triggers of users may call session functions within a write of ours: the last one counts.
+constexpr int kMaxDepth = 32;
+
+struct Write {
+	Oid relation;
 	WriteOrigin origin;
 	bool user_id_is_settled;
 	SubTransactionId began_in;
 };
 
-CurrentWrite current = {InvalidOid, WriteOrigin::application, false, InvalidSubTransactionId};
+Write writes[kMaxDepth];
+int depth = 0;
 bool callbacks_registered = false;
 
 void reset_at_end(XactEvent, void *) {
-	end_write();
+	depth = 0;
 }
 
-// Later subtransactions have higher ids: one that a trigger of the user began and rolled back, by
-// an EXCEPTION block say, leaves the write as it is.
+// Later subtransactions have higher ids: what began in the aborted one or within it is over.
 void reset_at_abort(SubXactEvent event, SubTransactionId aborted, SubTransactionId, void *) {
-	if (event == SUBXACT_EVENT_ABORT_SUB && aborted <= current.began_in)
-		end_write();
+	while (event == SUBXACT_EVENT_ABORT_SUB && depth > 0 && writes[depth - 1].began_in >= aborted)
+		depth--;
+}
+
+const Write *current_write(Oid relation) {
+	return depth > 0 && writes[depth - 1].relation == relation ? &writes[depth - 1] : nullptr;
 }
 
 } // namespace
@@ -36,19 +43,26 @@ void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled) {
 		RegisterSubXactCallback(reset_at_abort, nullptr);
 		callbacks_registered = true;
 	}
-	current = {relation, origin, user_id_is_settled, GetCurrentSubTransactionId()};
+	if (depth == kMaxDepth)
+		ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("writes of sessions are nested too deeply")));
+	writes[depth++] = {relation, origin, user_id_is_settled, GetCurrentSubTransactionId()};
 }
 
 void end_write() {
-	current.relation = InvalidOid;
+	Assert(depth > 0);
+	depth--;
 }
 
 WriteOrigin write_origin(Oid relation) {
-	return current.relation == relation ? current.origin : WriteOrigin::application;
+	const Write *write = current_write(relation);
+	return write == nullptr ? WriteOrigin::application : write->origin;
 }
 
 bool user_id_is_settled(Oid relation) {
-	return current.relation == relation && current.user_id_is_settled;
+	const Write *write = current_write(relation);
+	return write != nullptr && write->user_id_is_settled;
 }
 
 } // namespace session_store

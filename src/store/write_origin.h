@@ -11,8 +11,8 @@ enum class WriteOrigin : uint8_t {
 	housekeeping, // destroy: removes without a tombstone
 };
 
-// What the row trigger is to know while a statement of ours runs on `relation`. Holds until
-// end_write, or until the (sub)transaction ends by an error.
+// What the row trigger is to know while a statement of ours runs on `relation`. Holds until its
+// end_write, or until the (sub)transaction ends by an error. Writes may be nested.
 void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled);
 void end_write();
 
