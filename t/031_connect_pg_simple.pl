@@ -200,8 +200,9 @@ with_application('pgbouncer', $sockets, 6432);
 
 # The functions behind the pooler: a setting that changes holds on the connections that it keeps.
 my @behind = (extra_params => [ '-h', $sockets, '-p', 6432, '-U', 'app' ]);
+# An expiry is rounded up to its millisecond, so that it can be later than the next statement's clock tells.
 my $ttl = "SELECT session_store.upsert('behind', '{}', store => 'session') > 0;
-	SELECT expire BETWEEN now() + interval '23 h' AND now() + interval '24 h', expire <= now() + interval '10 min' FROM session WHERE sid = 'behind'";
+	SELECT expire BETWEEN now() + interval '23 h' AND now() + interval '24 h 1 s', expire <= now() + interval '10 min 1 s' FROM session WHERE sid = 'behind'";
 is($node->safe_psql('postgres', $ttl, @behind), "t\nt|f", 'pgbouncer: the functions');
 query("UPDATE session_store.stores SET default_ttl = '10 min' WHERE store = 'session'");
 is($node->safe_psql('postgres', $ttl, @behind), "t\nf|t", 'pgbouncer: with a setting that has changed');
