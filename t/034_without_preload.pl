@@ -24,7 +24,7 @@ is_quietly('CREATE EXTENSION session_store', '', 'CREATE EXTENSION');
 is_quietly(q{SELECT session_store.create_store(), session_store.create_store('raw', 'bytea'), session_store.create_store('mirrored')}, 'sessions|raw|mirrored', 'create_store');
 is_quietly(q{UPDATE session_store.stores SET user_id_path = '{user}', default_ttl = '2 hours' WHERE store = 'sessions'}, '', 'settings');
 is_quietly(q{SELECT session_store.upsert('a', '{"user": "anna"}') > 0; SELECT session_store.get('a')}, qq{t\n{"user": "anna"}}, 'upsert and get');
-is_quietly(q{SELECT sess, expire BETWEEN now() + interval '119 min' AND now() + interval '2 hours' FROM session_store.get_versioned('a')}, '{"user": "anna"}|t', 'get_versioned');
+is_quietly(q{SELECT sess, expire BETWEEN now() + interval '119 min' AND now() + interval '2 hours 1 s' FROM session_store.get_versioned('a')}, '{"user": "anna"}|t', 'get_versioned');
 is_quietly(q{SELECT session_store.touch('a', ttl => '3 hours'), session_store.get_and_touch('a')}, 't|{"user": "anna"}', 'touch and get_and_touch');
 is_quietly(q{SELECT session_store.merge('a', '{"n": 1}')}, '{"n": 1, "user": "anna"}', 'merge');
 is_quietly(q{SELECT sid FROM session_store.get_many(ARRAY['b', 'a'])}, 'a', 'get_many');
