@@ -315,7 +315,6 @@ void describe_table(Store *store, Relation relation) {
 	columns->version = column(relation, "version", INT8OID);
 	columns->expire_bucket = column(relation, "expire_bucket", TIMESTAMPTZOID);
 	store->sid_index = find_sid_index(relation, columns->sid);
-	store->owner = relation->rd_rel->relowner;
 	store->direct_update = DirectUpdates::unknown;
 	store->may_select = store->may_update = InvalidOid;
 	store->table_known = true;

@@ -86,7 +86,6 @@ struct Store {
 	DirectUpdates direct_update;
 	Oid may_select; // the user last found to have the right, as long as no right or role changed
 	Oid may_update;
-	Oid owner;
 	SPIPlanPtr plans[kStorePlans]; // saved, null until first used
 };
 
