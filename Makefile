@@ -24,7 +24,7 @@ SHLIB_LINK = -lhiredis -lz $(EXTRA_SHLIB_LINK)
 override COMPILER = $(CXX) $(CXXFLAGS)
 
 REGRESS = install stores upsert touch expire destroy bytes merge users direct bad_input rights \
-	redis_server status cleanup drop_extension
+	redis_server mirror_requests status cleanup drop_extension
 REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/preload.conf --encoding=UTF8
 ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert merge_merge expected_version_race \
 	touch_against_cleanup expire_user_against_upsert isolation_levels

@@ -20,3 +20,11 @@ COMMENT ON TABLE session_store.mirror_state IS 'what the mirror of each store mu
 CREATE FUNCTION session_store.set_phase(store name, phase text, rollout_percent integer DEFAULT NULL, force boolean DEFAULT false)
 	RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_set_phase';
 COMMENT ON FUNCTION session_store.set_phase(name, text, integer, boolean) IS 'moves a store to another phase, and binds it to this cluster and database';
+
+CREATE FUNCTION session_store.wait_for_mirror(store name, timeout interval DEFAULT '30 seconds')
+	RETURNS boolean LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_wait_for_mirror';
+COMMENT ON FUNCTION session_store.wait_for_mirror(name, interval) IS 'waits until all that either side had accepted when it was called has been copied; false when the time was too short';
+
+CREATE FUNCTION session_store.resync(store name, allow_mass_delete boolean DEFAULT false, refill_redis boolean DEFAULT false)
+	RETURNS void LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_resync';
+COMMENT ON FUNCTION session_store.resync(name, boolean, boolean) IS 'asks the mirror for a full comparison and repair now';

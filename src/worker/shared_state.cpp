@@ -2,8 +2,9 @@
 //
 // Who writes what: a worker its own pid (at its start and at its exit) and a mirror its report; a
 // supervisor the state of mirrors that do not run; the launcher what it could not start; backends
-// what they block. A crash of any of them makes the postmaster start with fresh shared memory, so
-// that a pid here is that of a living process, up to the moment between its exit and our callback.
+// what they block and what they ask of a mirror. A crash of any of them makes the postmaster start
+// with fresh shared memory, so that a pid here is that of a living process, up to the moment
+// between its exit and our callback.
 #include <csignal>
 
 #include "worker/shared_state.h"
@@ -32,6 +33,7 @@ struct SharedState {
 	SupervisorSlot supervisors[kMaxSupervisors];
 	MirrorSlot mirrors[kMaxMirrors];
 	BlockedDatabase blocked[kMaxBlocked];
+	uint64 last_barrier;
 };
 
 SharedState *shared = nullptr;
@@ -254,10 +256,12 @@ void publish_mirror_report(Oid database, int32 store_id, const MirrorReport *rep
 		return;
 	slot->report = *report;
 	slot->report.detail[kReportTextBytes - 1] = '\0';
+	slot->report.mode[kModeTextBytes - 1] = '\0';
 	slot->report.last_error[kReportTextBytes - 1] = '\0';
 	if (!track_statistics) {
 		slot->report.applied = slot->report.unchanged = slot->report.hints = 0;
 		slot->report.gaps = slot->report.reconnects = slot->report.comparisons = 0;
+		slot->report.pushed = slot->report.push_conflicts = 0;
 	}
 }
 
@@ -291,6 +295,66 @@ void forget_mirror(Oid database, int32 store_id) {
 		memset(&slot->report, 0, sizeof(slot->report));
 		slot->report.redis_sessions = -1;
 	}
+}
+
+uint64 request_barrier(Oid database, int32 store_id) {
+	uint64 number = 0;
+	pid_t pid = 0;
+	{
+		Locked locked(LW_EXCLUSIVE);
+		MirrorSlot *slot = take_mirror(database, store_id);
+		if (slot != nullptr) {
+			number = slot->barrier_requested = ++shared->last_barrier;
+			pid = slot->pid;
+		}
+	}
+	wake(pid);
+	return number;
+}
+
+BarrierState barrier_state(Oid database, int32 store_id, uint64 number) {
+	Locked locked(LW_SHARED);
+	const MirrorSlot *slot = find_mirror(database, store_id);
+	if (slot == nullptr || slot->barrier_requested < number)
+		return BarrierState::unknown;
+	return slot->barrier_reached >= number ? BarrierState::reached : BarrierState::pending;
+}
+
+bool request_resync(Oid database, int32 store_id, bool allow_mass_delete, bool refill_redis) {
+	pid_t pid;
+	{
+		Locked locked(LW_EXCLUSIVE);
+		MirrorSlot *slot = take_mirror(database, store_id);
+		if (slot == nullptr)
+			return false;
+		slot->resync_requested = true;
+		slot->allow_mass_delete |= allow_mass_delete;
+		slot->refill_redis |= refill_redis;
+		pid = slot->pid;
+	}
+	wake(pid);
+	return true;
+}
+
+void take_mirror_requests(Oid database, int32 store_id, MirrorRequests *requests) {
+	*requests = {};
+	Locked locked(LW_EXCLUSIVE);
+	MirrorSlot *slot = find_mirror(database, store_id);
+	if (slot == nullptr)
+		return;
+	if (slot->barrier_requested > slot->barrier_reached)
+		requests->barrier = slot->barrier_requested;
+	requests->resync = slot->resync_requested;
+	requests->allow_mass_delete = slot->allow_mass_delete;
+	requests->refill_redis = slot->refill_redis;
+	slot->resync_requested = slot->allow_mass_delete = slot->refill_redis = false;
+}
+
+void report_barrier(Oid database, int32 store_id, uint64 number) {
+	Locked locked(LW_EXCLUSIVE);
+	MirrorSlot *slot = find_mirror(database, store_id);
+	if (slot != nullptr && number <= slot->barrier_requested)
+		slot->barrier_reached = Max(slot->barrier_reached, number);
 }
 
 void publish_background_error(Oid database, int32 store_id, const char *error) {

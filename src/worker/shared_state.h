@@ -11,6 +11,7 @@ namespace session_store {
 inline constexpr int kMaxSupervisors = 64;
 inline constexpr int kMaxMirrors = 128;
 inline constexpr int kReportTextBytes = 256;
+inline constexpr int kModeTextBytes = 160;
 
 enum class MirrorState : uint8_t {
 	none,       // no report: no mirror has run since the server started
@@ -41,6 +42,26 @@ struct MirrorReport {
 	int64 comparisons; // full comparisons ended
 	int64 comparison_done;
 	int64 comparison_total;
+	TimestampTz comparison_started_at; // 0: none has begun
+	TimestampTz comparison_ended_at;   // 0: none has ended, or one is under way
+	char mode[kModeTextBytes];         // how changes of Redis are seen, and why not better
+	int64 outbox_keys;                 // sids changed in PostgreSQL and not yet pushed
+	int64 outbox_oldest_ms;            // age of the oldest of them
+	int64 pushed;                      // sessions written or removed in Redis
+	int64 push_conflicts;              // pushes that found Redis changed meanwhile
+	bool clock_known;
+	int64 clock_difference_ms; // Redis' clock minus ours
+	int64 held_postgres;       // deletes that wait for an answer, in PostgreSQL
+	int64 held_redis;          // and in Redis
+	int64 evictions_kept;      // sessions kept though Redis evicted their keys
+};
+
+// What backends ask of a mirror. Taken at the beginning of a turn.
+struct MirrorRequests {
+	uint64 barrier; // the highest barrier that is asked for and not reached; 0: none
+	bool resync;    // a full comparison, with the answers below
+	bool allow_mass_delete;
+	bool refill_redis;
 };
 
 struct SupervisorSlot {
@@ -54,6 +75,11 @@ struct MirrorSlot {
 	int32 store_id;
 	pid_t pid; // 0: not running, the report is the last one's
 	MirrorReport report;
+	uint64 barrier_requested; // numbers are never used twice, by whatever slot
+	uint64 barrier_reached;
+	bool resync_requested;
+	bool allow_mass_delete;
+	bool refill_redis;
 	char
 		background_error[kReportTextBytes]; // what keeps the supervisor's work on the store failing
 	TimestampTz background_error_at;
@@ -87,6 +113,19 @@ void publish_mirror_state(Oid database, int32 store_id, MirrorState state, const
 // False when there is no report for that store.
 bool get_mirror_report(Oid database, int32 store_id, MirrorReport *report, pid_t *pid);
 void forget_mirror(Oid database, int32 store_id);
+
+// Asks the mirror to say when all that both sides have accepted by now is copied, and wakes it.
+// Returns the number to wait for, 0 when there is no slot. A request outlives the mirror's process,
+// not its slot, which a store loses when it leaves its dual phase: ask again when barrier_state()
+// says unknown.
+uint64 request_barrier(Oid database, int32 store_id);
+enum class BarrierState : uint8_t { unknown, pending, reached };
+BarrierState barrier_state(Oid database, int32 store_id, uint64 number);
+// Asks for a full comparison, and wakes the mirror. False when there is no slot.
+bool request_resync(Oid database, int32 store_id, bool allow_mass_delete, bool refill_redis);
+// For the mirror. The barrier stays asked for until it is reported; a resync is taken once.
+void take_mirror_requests(Oid database, int32 store_id, MirrorRequests *requests);
+void report_barrier(Oid database, int32 store_id, uint64 number);
 
 // The last error of the supervisor's work on a store; null clears it.
 void publish_background_error(Oid database, int32 store_id, const char *error);
