@@ -19,7 +19,7 @@ work=
 # also be there from another source than Debian's.
 packages_build=(postgresql-15 postgresql-server-dev-15 libhiredis-dev zlib1g-dev g++ make clang-14 llvm-14-dev)
 packages_run=(redis-server)
-packages_test=(libipc-run-perl cmake libgtest-dev clang-format clang-tidy pgbouncer)
+packages_test=(libipc-run-perl cmake libgtest-dev clang-format clang-tidy pgbouncer python3:python3 php:php-cli ruby:ruby)
 packages_node=(node:nodejs npm:npm)
 packages_matrix=(mmdebstrap)
 node_major_needed=20

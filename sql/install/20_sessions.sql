@@ -100,6 +100,11 @@ CREATE FUNCTION session_store.routing(store name DEFAULT 'sessions',
 COMMENT ON FUNCTION session_store.routing(name) IS
 	'where an application finds its sessions: the phase, the rollout percentage, and since when';
 
+CREATE FUNCTION session_store.owner(sid text, store name DEFAULT 'sessions') RETURNS text
+	LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'session_store_owner';
+COMMENT ON FUNCTION session_store.owner(text, name) IS
+	'the side that owns a sid now: redis or postgres';
+
 -- The one trigger of every session table, on every statement that writes it.
 CREATE FUNCTION session_store.row_trigger() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'session_store_row_trigger';

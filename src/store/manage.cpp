@@ -54,7 +54,8 @@ constexpr const char *kCreateTable =
 // Functions an application calls; the rest is for those who manage stores.
 constexpr const char *kAppFunctions[] = {"upsert", "upsert_bytes", "get", "get_bytes",
 	"get_versioned", "get_and_touch", "get_bytes_and_touch", "get_many", "get_many_bytes", "touch",
-	"merge", "expire", "destroy", "expire_user", "user_sessions", "user_sessions_bytes", "routing"};
+	"merge", "expire", "destroy", "expire_user", "user_sessions", "user_sessions_bytes", "routing",
+	"owner"};
 
 void execute(const char *statement) {
 	if (SPI_execute(statement, false, 0) < 0)

@@ -1,6 +1,8 @@
-// The session functions over several sessions: get_many, user_sessions, expire_user; and routing.
+// The session functions over several sessions: get_many, user_sessions, expire_user; and those by
+// which applications find their sessions: routing and owner.
 #include "postgres/pg.h"
 #include "store/arguments.h"
+#include "store/ownership.h"
 #include "store/plans.h"
 #include "store/probe.h"
 
@@ -146,4 +148,12 @@ SESSION_STORE_FUNCTION(session_store_routing) {
 	const bool nulls[lengthof(values)] = {};
 	return HeapTupleGetDatum(
 		heap_form_tuple(BlessTupleDesc(descriptor), values, const_cast<bool *>(nulls)));
+}
+
+// (sid, store)
+SESSION_STORE_FUNCTION(session_store_owner) {
+	const text *sid = sid_argument(fcinfo, 0);
+	const StoreSettings *store = &store_argument(fcinfo, 1)->settings;
+	const std::string_view bytes(VARDATA_ANY(sid), VARSIZE_ANY_EXHDR(sid));
+	PG_RETURN_TEXT_P(cstring_to_text(postgres_owns(store, bytes) ? "postgres" : "redis"));
 }
