@@ -23,7 +23,7 @@ SHLIB_LINK = -lhiredis -lz $(EXTRA_SHLIB_LINK)
 # Link with the C++ driver, so that the C++ runtime is linked too.
 override COMPILER = $(CXX) $(CXXFLAGS)
 
-REGRESS = install stores upsert touch expire destroy bytes merge users owner direct bad_input rights \
+REGRESS = install stores upsert lookup touch expire destroy bytes merge users owner direct bad_input rights \
 	redis_server mirror_requests status cleanup drop_extension
 REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/preload.conf --encoding=UTF8
 ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert merge_merge expected_version_race \

@@ -5,6 +5,7 @@
 #include "postgres/pg.h"
 
 extern "C" {
+#include "access/nbtree.h"
 #include "catalog/pg_namespace.h"
 }
 
@@ -32,6 +33,26 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #else
 	return index_beginscan(table, index, snapshot, keys, 0);
 #endif
+}
+
+// Whether a B-tree's leaf page can be searched for; not known of versions to come.
+inline constexpr bool kHasLeafSearch = PG_VERSION_NUM < 190000;
+
+// The read-locked leaf page on which the key belongs; invalid when the index is empty.
+inline Buffer search_leaf(Relation table, Relation index, BTScanInsert key, Snapshot snapshot) {
+	Buffer leaf = InvalidBuffer;
+#if PG_VERSION_NUM >= 190000
+	(void)table, (void)index, (void)key, (void)snapshot;
+#elif PG_VERSION_NUM >= 170000
+	(void)snapshot;
+	_bt_freestack(_bt_search(index, table, key, &leaf, BT_READ));
+#elif PG_VERSION_NUM >= 160000
+	_bt_freestack(_bt_search(index, table, key, &leaf, BT_READ, snapshot));
+#else
+	(void)table;
+	_bt_freestack(_bt_search(index, key, &leaf, BT_READ, snapshot));
+#endif
+	return leaf;
 }
 
 // Which index entries an updated row needs, as table_tuple_update says.

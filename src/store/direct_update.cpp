@@ -134,7 +134,7 @@ bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpd
 	IndexUpdates updates;
 	TM_Result result =
 		table_tuple_update(table, &probe->slot->tts_tid, slot, GetCurrentCommandId(true),
-			probe->scan->xs_snapshot, InvalidSnapshot, true, &failure, &lock_mode, &updates);
+			probe->snapshot, InvalidSnapshot, true, &failure, &lock_mode, &updates);
 	bool done = result == TM_Ok;
 	if (done && needs_index_entries(updates))
 		insert_index_entries(table, slot, updates);

@@ -23,23 +23,37 @@ bool under_row_security(Relation table) {
 		check_enable_rls(RelationGetRelid(table), InvalidOid, true) == RLS_ENABLED;
 }
 
+bool scan_for_row(Probe *probe, text *sid) {
+	if (probe->scan == nullptr)
+		probe->scan = begin_index_scan(probe->table, probe->index, probe->snapshot, 1);
+	ScanKeyData key;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
+	index_rescan(probe->scan, &key, 1, nullptr, 0);
+	return index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot);
+}
+
+// Puts the row of `sid` that the snapshot sees into the probe's slot.
+bool fetch_row(Probe *probe, text *sid) {
+	Lookup result = look_up(&probe->lookup, sid, probe->snapshot, probe->slot);
+	return result == Lookup::undecided ? scan_for_row(probe, sid) : result == Lookup::found;
+}
+
 } // namespace
 
 Probe begin_probe(const Store *store, Relation table, Snapshot snapshot) {
 	Probe probe = {};
 	probe.store = store;
+	probe.table = table;
 	probe.index = index_open(store->sid_index, AccessShareLock);
+	probe.snapshot = snapshot;
 	probe.slot = table_slot_create(table, nullptr);
-	probe.scan = begin_index_scan(table, probe.index, snapshot, 1);
+	probe.lookup = begin_lookup(table, probe.index, snapshot);
 	return probe;
 }
 
 Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload) {
 	Found found = {};
-	ScanKeyData key;
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
-	index_rescan(probe->scan, &key, 1, nullptr, 0);
-	if (!index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot))
+	if (!fetch_row(probe, sid))
 		return found;
 	const StoreColumns *columns = &probe->store->columns;
 	found.present = true;
@@ -55,7 +69,9 @@ Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload) {
 }
 
 void end_probe(Probe *probe) {
-	index_endscan(probe->scan);
+	if (probe->scan != nullptr)
+		index_endscan(probe->scan);
+	end_lookup(&probe->lookup);
 	ExecDropSingleTupleTableSlot(probe->slot);
 	index_close(probe->index, AccessShareLock);
 }

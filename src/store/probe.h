@@ -2,6 +2,7 @@
 #pragma once
 
 #include "store/registry.h"
+#include "store/unique_lookup.h"
 
 namespace session_store {
 
@@ -14,12 +15,15 @@ struct Found {
 	Datum sess; // detoasted and palloc'd; only when asked for
 };
 
-// An index scan that looks up one sid after another. Plain data.
+// Looks up one sid after another. Plain data.
 struct Probe {
 	const Store *store;
+	Relation table;
 	Relation index;
+	Snapshot snapshot;
 	TupleTableSlot *slot;
-	IndexScanDesc scan;
+	UniqueLookup lookup;
+	IndexScanDesc scan; // null until the lookup leaves a sid to it
 };
 
 Probe begin_probe(const Store *store, Relation table, Snapshot snapshot);
