@@ -1,8 +1,12 @@
 // The C++ side of the link: the one Feed of this process and its exceptions.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/text.h"
 #include "mirror/feed_link.h"
@@ -20,26 +24,37 @@ struct Link {
 	std::string prefix;
 	redis::Feed feed;
 	std::array<FeedItem, kFeedBatch> items;
+	std::vector<redis::Push> pushes;
+	std::vector<redis::PushResult> results;
 
 	Link(const redis::Endpoint &to, const std::string &under, redis::Waiter &waiter)
 		: endpoint(to), prefix(under), feed(to, under, waiter), items() {}
 };
 static_assert(kFeedBatch <= redis::kMaxFetch);
+constexpr int kComparisonIntervalMs = 30 * 60 * 1000;
 static_assert(kFeedNoExpiry == redis::kNoExpiry);
 
 // Lives as long as the process: nothing destroys it while a method of it may be running.
 Link *link_ = nullptr;
 
+constexpr std::size_t kRefusalBytes = 128;
+
+void copy_text(char *to, std::size_t size, std::string_view from) noexcept {
+	const std::string_view text = core::utf8_clip(from, size - 1);
+	std::memcpy(to, text.data(), text.size());
+	to[text.size()] = '\0';
+}
+
 void fill(FeedError *error, FeedFailure kind, const char *message) noexcept {
 	error->kind = kind;
-	const std::string_view text = core::utf8_clip(message, sizeof(error->message) - 1);
-	std::memcpy(error->message, text.data(), text.size());
-	error->message[text.size()] = '\0';
+	copy_text(error->message, sizeof(error->message), message);
 }
 
 FeedFailure failure_of(const redis::Error &error) noexcept {
 	if (error.kind() == redis::ErrorKind::interrupted)
 		return FeedFailure::interrupted;
+	if (error.kind() == redis::ErrorKind::refused)
+		return FeedFailure::refused;
 	const std::string_view code = error.code();
 	if (code == "LOADING" || code == "MASTERDOWN" || code == "BUSY")
 		return FeedFailure::not_ready;
@@ -96,6 +111,18 @@ bool same(const redis::Endpoint &a, const redis::Endpoint &b) {
 		a.connect_timeout == b.connect_timeout && a.command_timeout == b.command_timeout;
 }
 
+PushOutcome outcome_of(redis::PushResult result) {
+	switch (result) {
+	case redis::PushResult::done:
+		return PushOutcome::done;
+	case redis::PushResult::changed:
+		return PushOutcome::changed;
+	case redis::PushResult::refused:
+		break;
+	}
+	return PushOutcome::refused;
+}
+
 FeedItemKind kind_of(redis::ItemKind kind) {
 	switch (kind) {
 	case redis::ItemKind::absent:
@@ -137,6 +164,7 @@ void feed_discard() noexcept {
 
 void feed_state(FeedState *state) noexcept {
 	*state = FeedState{};
+	state->mode_reason = "";
 	state->database_keys = state->other_keys = -1;
 	if (link_ == nullptr)
 		return;
@@ -146,6 +174,13 @@ void feed_state(FeedState *state) noexcept {
 	state->scanning = feed.scanning();
 	state->comparing = feed.comparing();
 	state->gap = feed.gap() != redis::kGapNone;
+	state->gap_reasons = feed.gap() | feed.answering();
+	state->continuity_broken = (state->gap_reasons & redis::kGapBreaksContinuity) != 0;
+	state->mode = FeedMode::tracking;
+	state->comparison_interval_ms = kComparisonIntervalMs;
+	const auto difference = feed.clock_difference();
+	state->clock_known = difference.has_value();
+	state->clock_difference_us = difference ? difference->count() : 0;
 	state->dirty = static_cast<std::int64_t>(feed.dirty());
 	state->in_flight = static_cast<std::int64_t>(feed.in_flight());
 	state->oldest_ms = feed.oldest_age().count();
@@ -155,6 +190,29 @@ void feed_state(FeedState *state) noexcept {
 	state->scanned = static_cast<std::int64_t>(counters.scanned);
 	state->database_keys = counters.database_keys;
 	state->other_keys = counters.other_keys;
+}
+
+bool feed_assume(const FeedIdentity *identity, FeedError *error) noexcept {
+	return guarded(error, [&] {
+		feed().assume({identity->run_id, identity->replication_id, identity->swapdb_calls,
+			identity->flush_calls});
+	});
+}
+
+void feed_identity(FeedIdentity *identity) noexcept {
+	*identity = FeedIdentity{};
+	FeedError ignored;
+	(void)guarded(&ignored, [&] {
+		const redis::Identity known = feed().identity();
+		if (known.run_id.size() >= sizeof(identity->run_id) ||
+			known.replication_id.size() >= sizeof(identity->replication_id))
+			return;
+		std::memcpy(identity->run_id, known.run_id.data(), known.run_id.size());
+		std::memcpy(
+			identity->replication_id, known.replication_id.data(), known.replication_id.size());
+		identity->swapdb_calls = known.swapdb_calls;
+		identity->flush_calls = known.flush_calls;
+	});
 }
 
 bool feed_pump(FeedError *error) noexcept {
@@ -197,7 +255,7 @@ bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept {
 		for (std::size_t i = 0; i < fetched.size(); i++) {
 			const redis::Item &item = fetched[i];
 			link_->items[i] = {item.key, item.sid, item.value, item.type_name, item.size,
-				item.expire_ms, kind_of(item.kind)};
+				item.expire_ms, kind_of(item.kind), false};
 		}
 		*items = link_->items.data();
 		*count = static_cast<int>(fetched.size());
@@ -214,6 +272,51 @@ bool feed_put_back_all(FeedError *error) noexcept {
 
 bool feed_commit(FeedError *error) noexcept {
 	return guarded(error, [] { feed().commit(); });
+}
+
+bool feed_confirm(bool *kept, FeedError *error) noexcept {
+	*kept = false;
+	return guarded(error, [&] { *kept = feed().confirm(); });
+}
+
+bool feed_push(
+	const PushCommand *commands, int count, PushOutcome *outcomes, FeedError *error) noexcept {
+	std::fill_n(outcomes, count, PushOutcome::changed);
+	char refusal[kRefusalBytes] = "";
+	const bool good = guarded(error, [&] {
+		redis::Feed &to = feed();
+		std::vector<redis::Push> &pushes = link_->pushes;
+		pushes.clear();
+		for (const PushCommand &one : std::span(commands, static_cast<std::size_t>(count)))
+			pushes.push_back(
+				{static_cast<std::size_t>(one.item), one.remove, one.value, one.expire_ms});
+		std::vector<redis::PushResult> &results = link_->results;
+		results.assign(pushes.size(), redis::PushResult::changed);
+		std::string why;
+		to.push(pushes, results, &why);
+		std::transform(results.begin(), results.end(), outcomes, outcome_of);
+		if (!why.empty())
+			copy_text(refusal, sizeof(refusal), "Redis refused to write sessions: " + why);
+	});
+	if (good && refusal[0] != '\0')
+		fill(error, FeedFailure::refused, refusal);
+	return good;
+}
+
+bool feed_lease(const char *holder, int ttl_ms, bool *held, char *other, std::size_t other_size,
+	FeedError *error) noexcept {
+	*held = false;
+	other[0] = '\0';
+	return guarded(error, [&] {
+		std::string name;
+		*held = feed().lease(holder, std::chrono::milliseconds(ttl_ms), &name);
+		copy_text(
+			other, other_size, core::valid_utf8(name) ? name : "a name that is not valid UTF-8");
+	});
+}
+
+bool feed_release_lease(const char *holder, FeedError *error) noexcept {
+	return guarded(error, [&] { feed().release_lease(holder); });
 }
 
 } // namespace session_store

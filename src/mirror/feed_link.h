@@ -2,7 +2,8 @@
 // be left by longjmp at any ereport, never has a C++ object on its stack.
 //
 // One feed per process, kept behind a static pointer. Every function but feed_state() returns false
-// on failure, with `error` filled; a failure that is not `interrupted` has closed the connections.
+// on failure, with `error` filled; a failure that is neither `interrupted` nor `refused` has closed
+// the connections.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,7 @@ enum class FeedFailure : std::uint8_t {
 	none,
 	connection,  // unreachable, refused, timed out, cut: tried again by itself
 	not_ready,   // Redis answers but does not hold all its data yet
+	refused,     // Redis refused the command and the connection is as good as before
 	interrupted, // the waiter said so
 	internal,    // out of memory and the like
 };
@@ -57,8 +59,38 @@ struct FeedItem {
 	std::uint64_t size;
 	std::int64_t expire_ms;
 	FeedItemKind kind;
+	// Absent, and an evicted event for it was seen since it was last read as a value.
+	// feed_confirm() brings it up to date.
+	bool evicted;
 };
 static_assert(std::is_trivially_destructible_v<FeedItem>);
+
+// A compare-and-set against an item of the last feed_fetch(), a value or an absent one.
+struct PushCommand {
+	int item;
+	bool remove;
+	std::string_view value; // the item's own view: only the expiry is written
+	std::int64_t expire_ms; // kFeedNoExpiry: none; one that is over means remove
+};
+static_assert(std::is_trivially_destructible_v<PushCommand>);
+
+enum class PushOutcome : std::uint8_t {
+	done,
+	changed, // Redis moved on: read again
+	refused, // Redis refused to write, or the item's kind cannot be pushed over
+};
+
+// How changes in Redis are noticed; the best that Redis lets us.
+enum class FeedMode : std::uint8_t { tracking, notifications, comparison_only };
+
+// Which Redis it was when it was last seen. Kept by the caller, it lets the next process know
+// whether it is still the same one, with no flush and no swap in between. Empty run_id: not known.
+struct FeedIdentity {
+	char run_id[64];
+	char replication_id[64];
+	std::int64_t swapdb_calls;
+	std::int64_t flush_calls;
+};
 
 // What the feed is about, all of it at once.
 struct FeedState {
@@ -66,6 +98,14 @@ struct FeedState {
 	bool scanning;
 	bool comparing;
 	bool gap;
+	unsigned gap_reasons;   // redis::Gap, of the gap to be answered and of that under answer
+	bool continuity_broken; // one of those breaks it
+	FeedMode mode;
+	const char *mode_reason;    // why not tracking; "" when it is
+	int comparison_interval_ms; // how often this mode needs a comparison even without a gap
+	bool evictions_known;       // evicted events are announced, and subscribed to
+	bool clock_known;
+	std::int64_t clock_difference_us; // Redis' clock minus ours
 	std::int64_t dirty;
 	std::int64_t in_flight;
 	std::int64_t oldest_ms;
@@ -85,6 +125,10 @@ void feed_discard() noexcept;
 
 void feed_state(FeedState *state) noexcept;
 
+// What was assumed of the Redis before the first feed_connect() counts as the last one seen.
+bool feed_assume(const FeedIdentity *identity, FeedError *error) noexcept;
+void feed_identity(FeedIdentity *identity) noexcept;
+
 bool feed_pump(FeedError *error) noexcept;
 // Waits for hints, the latch or the time, whichever is first, and takes in what is there. *woken is
 // whether it was the latch.
@@ -101,5 +145,22 @@ bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept;
 bool feed_put_back(int index, FeedError *error) noexcept;
 bool feed_put_back_all(FeedError *error) noexcept;
 bool feed_commit(FeedError *error) noexcept;
+
+// Whether what was read until now was read from the Redis that has been followed: *kept is false
+// when a gap that breaks continuity waits to be answered. To be asked after a fetch with absent
+// items and before they are applied.
+bool feed_confirm(bool *kept, FeedError *error) noexcept;
+
+// Writes what is asked, each only while its key is as it was fetched; outcomes[i] is that of
+// commands[i]. True also when Redis refused some: then error->message says why, with kind refused
+// (none when nothing was refused). The items stay valid.
+bool feed_push(
+	const PushCommand *commands, int count, PushOutcome *outcomes, FeedError *error) noexcept;
+
+// Takes or renews the lease on this prefix of this database; *held is false when another holds it,
+// whose name goes to `other`. `holder` is not empty.
+bool feed_lease(const char *holder, int ttl_ms, bool *held, char *other, std::size_t other_size,
+	FeedError *error) noexcept;
+bool feed_release_lease(const char *holder, FeedError *error) noexcept;
 
 } // namespace session_store

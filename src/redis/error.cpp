@@ -34,6 +34,8 @@ const char *error_kind_name(ErrorKind kind) noexcept {
 		return "protocol";
 	case ErrorKind::server:
 		return "server";
+	case ErrorKind::refused:
+		return "refused";
 	case ErrorKind::interrupted:
 		return "interrupted";
 	case ErrorKind::unsupported:

@@ -16,6 +16,7 @@ enum class ErrorKind : std::uint8_t {
 	closed,      // the connection went away
 	protocol,    // an answer that cannot be, or that is larger than allowed
 	server,      // an error reply; code() is its first word
+	refused,     // the same, and the connection is as good as before
 	interrupted, // the waiter said so
 	unsupported, // asked for what this build or this Redis does not have
 };

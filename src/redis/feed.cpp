@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "core/glob.h"
-#include "core/schedule.h"
 #include "core/text.h"
 #include "redis/feed.h"
 
@@ -39,16 +38,12 @@ bool is_message(const redisReply &reply, std::string_view kind, std::size_t elem
 	throw Error(ErrorKind::protocol, std::string("Redis gave an unexpected answer to ") + where);
 }
 
-milliseconds since_epoch(Feed::Clock::time_point time) {
-	return std::chrono::floor<milliseconds>(time.time_since_epoch());
-}
-
 } // namespace
 
 Feed::Feed(Endpoint endpoint, std::string prefix, Waiter &waiter, FeedLimits limits)
 	: endpoint_(std::move(endpoint)), prefix_(std::move(prefix)),
 	  pattern_(core::glob_for_prefix(prefix_)), waiter_(waiter), limits_(limits),
-	  dirty_(limits.dirty) {}
+	  dirty_(limits.dirty), lease_(endpoint_.database, prefix_) {}
 
 Feed::~Feed() = default;
 
@@ -64,6 +59,7 @@ void Feed::connect() {
 
 void Feed::disconnect() noexcept {
 	subscriber_.reset();
+	writer_.reset();
 	reader_.reset();
 	barrier_ = Barrier::none;
 	phase_ = Phase::idle;
@@ -130,6 +126,8 @@ bool Feed::scan_step() {
 			std::string_view sid;
 			if (!is_string(*keys.element[i]) || !core::sid_of_key(key, prefix_, &sid))
 				unexpected("SCAN");
+			if (!is_ours(key))
+				continue;
 			if (seen_->insert(sid))
 				counters_.scanned++;
 			dirty_.mark(key, now);
@@ -151,6 +149,8 @@ void Feed::mark(std::string_view sid) {
 	std::string key;
 	key.reserve(prefix_.size() + sid.size());
 	key.append(prefix_).append(sid);
+	if (!is_ours(key))
+		return;
 	dirty_.mark(key, Clock::now());
 	if (dirty_.overflowed())
 		note_gap(kGapOverflow);
@@ -251,57 +251,33 @@ void Feed::subscribe() {
 	}
 }
 
+void Feed::push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal) {
+	require_connected();
+	guarded([&, this] {
+		drain();
+		writer_->write(items_, pushes, results, refusal, clock_.now_ms(), limits_.exchange_bytes);
+	});
+}
+
+bool Feed::lease(std::string_view holder, milliseconds ttl, std::string *other) {
+	require_connected();
+	return guarded([&, this] { return lease_.take(*reader_, holder, ttl, other); });
+}
+
+void Feed::release_lease(std::string_view holder) {
+	require_connected();
+	guarded([&, this] { lease_.release(*reader_, holder); });
+}
+
 // R: on the same server, which holds all its data.
 void Feed::open_reader(const std::string &run_id) {
 	reader_ = std::make_unique<Connection>(endpoint_, waiter_);
-	ServerInfo now = read_info(true);
-	if (now.run_id.empty())
-		throw Error(ErrorKind::unsupported, "INFO of Redis names no run id");
-	if (now.run_id != run_id)
-		throw Error(ErrorKind::closed, "two connections reached two different Redis servers");
+	meet_server(run_id);
 	// A probe, since what answers as a version need not know the command.
 	const ReplyPtr probe = reader_->command({"PEXPIRETIME", prefix_.empty() ? "probe" : prefix_});
 	has_pexpiretime_ = is_integer(*probe);
-	if (seen_server_)
-		compare_with_last(now);
-	server_ = std::move(now);
-	seen_server_ = true;
-	polled_ = Clock::now();
-	counters_.database_keys = server_.database_keys;
-}
-
-// What INFO says over R; throws when Redis does not hold all its data.
-ServerInfo Feed::read_info(bool with_memory) {
-	constexpr std::string_view kSections[] = {
-		"server", "replication", "persistence", "commandstats", "keyspace", "memory"};
-	const std::size_t count = std::size(kSections) - (with_memory ? 0 : 1);
-	for (std::size_t i = 0; i < count; i++)
-		reader_->append({"INFO", kSections[i]});
-	ServerInfo info;
-	info.maxmemory_policy = server_.maxmemory_policy;
-	for (std::size_t i = 0; i < count; i++) {
-		const ReplyPtr text = reader_->read_reply();
-		if (is_error(*text))
-			throw server_error(*text, "INFO", Show::text);
-		parse_info(reply_text(*text), endpoint_.database, &info);
-	}
-	if (info.loading || info.async_loading)
-		throw Error(ErrorKind::server, "Redis is loading its data", "LOADING");
-	if (!info.ready())
-		throw Error(ErrorKind::server, "Redis is a replica without its primary", "MASTERDOWN");
-	return info;
-}
-
-// At a new connection: what happened while nobody listened.
-void Feed::compare_with_last(const ServerInfo &now) {
-	if (now.run_id != server_.run_id || now.replication_id != server_.replication_id) {
-		note_gap(kGapIdentity);
-		return;
-	}
-	if (now.swapdb_calls > server_.swapdb_calls)
-		note_gap(kGapSwapped);
-	if (now.flush_calls > server_.flush_calls)
-		note_gap(kGapFlushed);
+	writer_.emplace(*reader_, has_pexpiretime_);
+	lease_.reset();
 }
 
 void Feed::note_gap(unsigned reason) noexcept {
@@ -327,24 +303,6 @@ void Feed::drain() {
 	if (!awaited && now - ping_sent_ >= limits_.ping_interval)
 		send_ping();
 	subscriber_->send_some();
-}
-
-// Once a second asks R who it is; hints cannot tell a swap or a change of replication.
-void Feed::poll_if_due() {
-	if (Clock::now() - polled_ < limits_.poll_interval)
-		return;
-	ServerInfo now = read_info(false);
-	if (now.run_id != server_.run_id)
-		throw Error(ErrorKind::closed, "another Redis answers on the same connection");
-	if (now.role != server_.role)
-		throw Error(ErrorKind::closed, "the replication role of Redis changed");
-	if (now.replication_id != server_.replication_id)
-		note_gap(kGapIdentity);
-	if (now.swapdb_calls > server_.swapdb_calls)
-		note_gap(kGapSwapped);
-	server_ = std::move(now);
-	polled_ = Clock::now();
-	counters_.database_keys = server_.database_keys;
 }
 
 void Feed::handle_message(const redisReply &message) {
@@ -392,8 +350,13 @@ void Feed::handle_pong(std::string_view token) {
 	}
 }
 
+// Whether the key is one to mirror.
+bool Feed::is_ours(std::string_view key) const noexcept {
+	return key.starts_with(prefix_) && !key.starts_with(kLeaseKeys);
+}
+
 void Feed::hint(std::string_view key, Clock::time_point now) {
-	if (!key.starts_with(prefix_))
+	if (!is_ours(key))
 		return;
 	counters_.hints++;
 	dirty_.mark(key, now);
@@ -416,17 +379,6 @@ void Feed::finish_scan() {
 	counters_.prefix_keys = static_cast<std::int64_t>(counters_.scanned);
 	counters_.other_keys =
 		std::max<std::int64_t>(counters_.database_keys - counters_.prefix_keys, 0);
-}
-
-// How long until a PING, its deadline or an INFO is due.
-milliseconds Feed::until_chores() const {
-	const milliseconds now = since_epoch(Clock::now());
-	const milliseconds ping_after = ping_number_ != pong_number_
-		? endpoint_.command_timeout + milliseconds{1}
-		: limits_.ping_interval;
-	return std::min(core::until_due(now, since_epoch(ping_sent_), ping_after),
-			   core::until_due(now, since_epoch(polled_), limits_.poll_interval)) +
-		milliseconds{1};
 }
 
 } // namespace session_store::redis

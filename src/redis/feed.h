@@ -34,77 +34,19 @@
 
 #include "core/dirty_set.h"
 #include "core/sid_filter.h"
+#include "redis/conditional_writer.h"
 #include "redis/connection.h"
 #include "redis/endpoint.h"
 #include "redis/error.h"
+#include "redis/feed_types.h"
+#include "redis/lease.h"
+#include "redis/remote_clock.h"
 #include "redis/server_info.h"
 #include "redis/waiter.h"
 
 #include "core/cpp_only.h"
 
 namespace session_store::redis {
-
-inline constexpr std::size_t kMaxFetch = 250;
-inline constexpr std::int64_t kNoExpiry = std::numeric_limits<std::int64_t>::max();
-
-enum class ItemKind : std::uint8_t {
-	absent,     // gone: nil and no expiry of a key that is not there, in one transaction
-	value,      // a string: value, size, expire_ms
-	other_type, // type_name says which; expire_ms is known
-	too_large,  // value holds its first bytes, size all of it; expire_ms is known
-	error,      // not known this time: put it back
-};
-
-// One key as it was read. Views are into the feed's memory: valid until the next fetch(), commit()
-// or put_back_all().
-struct Item {
-	std::string_view key;
-	std::string_view sid; // the key without the prefix; any bytes: see core::check_sid
-	std::string_view value;
-	std::string_view type_name;
-	std::uint64_t size = 0;
-	std::int64_t expire_ms = kNoExpiry; // milliseconds since 1970, or kNoExpiry
-	ItemKind kind = ItemKind::error;
-};
-static_assert(std::is_trivially_destructible_v<Item>);
-
-// Why a comparison is needed; gap() is any number of them.
-enum Gap : unsigned {
-	kGapNone = 0,
-	kGapConnected = 1, // a new connection: hints before it are lost
-	kGapFlushed = 2,   // a database was flushed, or the data set replaced
-	kGapSwapped = 4,   // SWAPDB
-	kGapIdentity = 8,  // another run id or replication id than this feed has seen before
-	kGapOverflow = 16, // the dirty set was full
-};
-// Those that break continuity: what is absent may have been lost rather than ended.
-inline constexpr unsigned kGapBreaksContinuity = kGapFlushed | kGapSwapped | kGapIdentity;
-
-struct FeedLimits {
-	core::DirtySet::Limits dirty;
-	std::size_t filter_bytes = std::size_t{256} << 20;
-	std::size_t max_value = std::size_t{255} << 20;    // larger ones are too_large
-	std::size_t too_large_head = std::size_t{1} << 20; // of which this much is read
-	std::size_t single_bytes = std::size_t{4} << 20;   // a value larger than this is read alone
-	std::size_t exchange_bytes = std::size_t{8} << 20; // expected of one MULTI
-	std::size_t batch_bytes = std::size_t{16} << 20;   // of one fetch(), unless one value is larger
-	std::size_t scan_backlog = 10'000; // scan_step() waits while this many are dirty
-	std::chrono::milliseconds ping_interval{2000};
-	std::chrono::milliseconds poll_interval{1000};
-};
-
-struct FeedCounters {
-	std::uint64_t hints = 0;    // keys that invalidation messages named, prefix matched
-	std::uint64_t gaps = 0;     // times a gap was noticed
-	std::uint64_t connects = 0; // successful connect()s
-	std::uint64_t fetched = 0;  // keys read
-	std::uint64_t fetched_bytes = 0;
-	std::uint64_t scanned = 0;       // keys under the prefix, so far in this or at the last SCAN
-	std::int64_t other_keys = -1;    // keys of the database outside the prefix at the last SCAN
-	std::int64_t prefix_keys = -1;   // keys under the prefix at the last finished SCAN
-	std::int64_t database_keys = -1; // DBSIZE at the last poll
-};
-static_assert(std::is_trivially_destructible_v<FeedCounters>);
 
 class Feed {
 public:
@@ -132,6 +74,21 @@ public:
 
 	// Why a comparison is needed, kGapNone when it is not. Stays until begin_comparison().
 	unsigned gap() const noexcept;
+	// What the comparison under way answers; also once it has begun to be applied.
+	unsigned answering() const noexcept { return answering_; }
+
+	// For the next process, or the next connection, to know whether it is the same Redis. What is
+	// assumed before the first connect() counts as the last one seen.
+	Identity identity() const;
+	void assume(const Identity &identity);
+
+	// Whether continuity still holds: S is drained behind two PINGs, and R is asked who it is.
+	// False when a gap that breaks it waits to be answered. What was read before this returns true
+	// was read from the Redis that has been followed.
+	bool confirm();
+	// Redis' clock minus this one's, by the quickest of the last answers to TIME; nothing when
+	// Redis does not let us ask.
+	std::optional<std::chrono::microseconds> clock_difference() const;
 	// Starts a SCAN from the beginning and returns the gap it answers; a gap noticed from here on
 	// needs another comparison. A comparison that is not ended, because another one begins or the
 	// connection is lost, leaves its gap to the next. Call fetch() and scan_step() in any order.
@@ -160,6 +117,15 @@ public:
 	void put_back_all();
 	// The rest of the batch is copied. Frees the values.
 	void commit();
+	// Writes to Redis what is asked of items of the last fetch(), each only if its key is as it was
+	// read; results[i] says what became of pushes[i]. Pipelined, with few megabytes under way. Of
+	// what Redis refuses the first reason goes to *refusal, a code such as OOM or NOPERM.
+	void push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal);
+
+	// Takes or renews the lease on this prefix for so long; false when another holds it, who goes
+	// to *other. Error kind refused when Redis does not let us; the connections stay.
+	bool lease(std::string_view holder, std::chrono::milliseconds ttl, std::string *other);
+	void release_lease(std::string_view holder);
 
 	std::size_t dirty() const noexcept { return dirty_.size(); }
 	std::size_t in_flight() const noexcept { return dirty_.in_flight(); }
@@ -180,11 +146,16 @@ private:
 	enum class Phase : std::uint8_t { idle, scanning, walking };
 	enum class Barrier : std::uint8_t { none, first, second, passed };
 
-	// Runs fn; whatever it throws closes the connections, which may be in the middle of a reply.
+	// Runs fn; whatever it throws closes the connections, which may be in the middle of a reply,
+	// but for a refusal, which is a whole one.
 	template <typename Fn>
 	auto guarded(Fn &&fn) {
 		try {
 			return fn();
+		} catch (const Error &error) {
+			if (error.kind() != ErrorKind::refused)
+				disconnect();
+			throw;
 		} catch (...) {
 			disconnect();
 			throw;
@@ -197,17 +168,22 @@ private:
 	void open_reader(const std::string &run_id);
 	void check_tracking(std::string_view client_id);
 	void subscribe();
-	ServerInfo read_info(bool with_memory);
-	void compare_with_last(const ServerInfo &now);
 	void note_gap(unsigned reason) noexcept;
 	void drain();
-	void poll_if_due();
 	void handle_message(const redisReply &message);
 	void handle_invalidation(const redisReply &payload);
 	void handle_pong(std::string_view token);
 	void hint(std::string_view key, Clock::time_point now);
 	void send_ping();
 	void finish_scan();
+	bool is_ours(std::string_view key) const noexcept;
+
+	// feed_health.cpp: who Redis is, and what its clock says
+	ServerInfo read_info(std::size_t sections);
+	void meet_server(const std::string &run_id);
+	void poll_if_due();
+	void poll(std::size_t sections);
+	void wait_for_pong();
 	std::chrono::milliseconds until_chores() const;
 
 	// feed_fetch.cpp: reading one batch
@@ -253,6 +229,10 @@ private:
 	Barrier barrier_ = Barrier::none;
 	std::uint64_t barrier_ping_ = 0;
 	Clock::time_point barrier_time_{};
+
+	RemoteClock clock_;
+	std::optional<ConditionalWriter> writer_; // on R
+	Lease lease_;
 
 	std::vector<Item> items_;
 	std::vector<std::uint64_t> sizes_; // what STRLEN said of each key in flight; 0 for other types

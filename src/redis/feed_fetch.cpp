@@ -8,7 +8,6 @@
 // with none (-1), is a key of another type.
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
 #include "core/text.h"
@@ -26,20 +25,6 @@ constexpr std::size_t kReplySlack = std::size_t{32} << 20; // values may grow af
 
 [[noreturn]] void unexpected(const char *where) {
 	throw Error(ErrorKind::protocol, std::string("Redis gave an unexpected answer to ") + where);
-}
-
-// Milliseconds since 1970 of a TIME reply.
-std::int64_t time_millis(const redisReply &reply) {
-	std::int64_t parts[2] = {0, 0};
-	if (!is_array(reply) || reply.elements != 2)
-		unexpected("TIME");
-	for (std::size_t i = 0; i < 2; i++) {
-		const std::string_view text = reply_text(*reply.element[i]);
-		const char *end = text.data() + text.size();
-		if (std::from_chars(text.data(), end, parts[i]).ptr != end)
-			unexpected("TIME");
-	}
-	return parts[0] * 1000 + parts[1] / 1000;
 }
 
 } // namespace
@@ -193,7 +178,7 @@ void Feed::read_exchange(std::size_t begin, std::size_t end) {
 	reader_->set_reply_limit(Connection::kDefaultReplyLimit);
 	if (is_nil(*exec))
 		return;
-	const std::int64_t now_ms = time_reads != 0 ? time_millis(*exec->element[0]) : 0;
+	const std::int64_t now_ms = time_reads != 0 ? time_micros(*exec->element[0]) / 1000 : 0;
 	const redisReply &values = *exec->element[time_reads];
 	if (is_error(values))
 		return;
@@ -219,7 +204,7 @@ void Feed::read_head(std::size_t index) {
 	ReplyPtr exec = read_exec(time_reads + 3);
 	if (is_nil(*exec))
 		return;
-	const std::int64_t now_ms = time_reads != 0 ? time_millis(*exec->element[0]) : 0;
+	const std::int64_t now_ms = time_reads != 0 ? time_micros(*exec->element[0]) / 1000 : 0;
 	const redisReply &size = *exec->element[time_reads + 2];
 	if (!is_integer(size) || static_cast<std::uint64_t>(size.integer) <= limits_.max_value)
 		return; // it changed meanwhile: read it again

@@ -192,6 +192,10 @@ std::string FakeServer::reply(Client &client, const std::vector<std::string> &co
 		return number(known ? static_cast<long long>(value->second.size()) : 0);
 	if (name == "PEXPIRETIME")
 		return number(known ? -1 : -2);
+	if (name == "TIME")
+		return "*2\r\n" + bulk("1700000000") + bulk("0");
+	if (name == "GET")
+		return known ? bulk(value->second) : "$-1\r\n";
 	if (name == "TYPE")
 		return known ? "+string\r\n" : "+none\r\n";
 	if (name == "MGET") {

@@ -1,0 +1,65 @@
+// Writes to Redis that happen only while a key is exactly as it was read.
+//
+// By a script, pipelined: value and expiry are compared and written in one step. Where Redis lets
+// us run no script, by WATCH, a look, and MULTI; then a key that changes meanwhile makes its whole
+// group count as changed.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "redis/connection.h"
+#include "redis/feed_types.h"
+#include "redis/script.h"
+
+#include "core/cpp_only.h"
+
+namespace session_store::redis {
+
+class ConditionalWriter {
+public:
+	// Redis before 7.0 has no PEXPIRETIME; before 6.2 it has no SET with PXAT either.
+	ConditionalWriter(Connection &connection, bool has_pexpiretime);
+
+	// See Feed::push(). At most max_bytes are under way, unless one write alone is larger; an
+	// expiry at or before now_ms means remove.
+	void write(std::span<const Item> items, std::span<const Push> pushes,
+		std::span<PushResult> results, std::string *refusal, std::int64_t now_ms,
+		std::size_t max_bytes);
+
+private:
+	// One write that is still to be done.
+	struct Task {
+		const Item *item;
+		const Push *push;
+		PushResult *result;
+		bool remove;
+
+		bool value_stays() const {
+			return item->kind == ItemKind::value && push->value.data() == item->value.data() &&
+				push->value.size() == item->value.size();
+		}
+		std::size_t bytes() const;
+	};
+	using Tasks = std::vector<Task>;
+
+	Tasks by_script(const Tasks &tasks);
+	void by_watch(std::span<const Task> group);
+	void append_call(const Task &task);
+	std::vector<Task> look(std::span<const Task> group);
+	std::size_t append_commands(const Task &task);
+	void exec(const std::vector<Task> &tasks);
+	bool expires_as_read(const Task &task, std::int64_t expiry) const;
+	void refuse(const redisReply &reply);
+	void send(const Tasks &tasks);
+
+	Connection &connection_;
+	bool has_pexpiretime_;
+	Script script_;
+	std::string *refusal_ = nullptr; // of the write() under way
+};
+
+} // namespace session_store::redis
