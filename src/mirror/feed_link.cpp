@@ -10,6 +10,7 @@
 
 #include "core/text.h"
 #include "mirror/feed_link.h"
+#include "mirror/link_endpoint.h"
 #include "redis/feed.h"
 
 #include "core/cpp_only.h"
@@ -140,6 +141,10 @@ FeedItemKind kind_of(redis::ItemKind kind) {
 }
 
 } // namespace
+
+redis::Endpoint endpoint_of(const FeedOptions &options) {
+	return make_endpoint(options);
+}
 
 bool feed_configure(const FeedOptions *options, redis::Waiter *waiter, FeedError *error) noexcept {
 	return guarded(error, [&] {

@@ -28,8 +28,9 @@ using Clock = std::chrono::steady_clock;
 
 char failure[256] = "";
 
+// A backend is also asked to give up a statement.
 bool must_stop() {
-	return ProcDiePending || ShutdownRequestPending;
+	return QueryCancelPending || ProcDiePending || ShutdownRequestPending;
 }
 
 // The socket alone, without waiting.

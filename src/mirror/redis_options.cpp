@@ -350,6 +350,12 @@ void load_redis_options(const char *server_name, Oid table_owner, RedisOptions *
 		options->password = read_password_file(password_file, server_name);
 }
 
+FeedOptions feed_options(const RedisOptions *options, const char *prefix) {
+	return {options->host, options->port, options->path, options->database, options->tls,
+		options->connect_timeout_ms, options->command_timeout_ms, options->username,
+		options->password, prefix};
+}
+
 void forget_password(RedisOptions *options) {
 	if (options->password == nullptr)
 		return;

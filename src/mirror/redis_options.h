@@ -1,6 +1,7 @@
 // The options of a Redis: of the foreign server that names it and of its user mappings.
 #pragma once
 
+#include "mirror/feed_link.h"
 #include "postgres/pg.h"
 #include "store/registry.h"
 
@@ -26,6 +27,9 @@ struct RedisOptions {
 // when the server is missing, is of another wrapper, or the owner may not use it, or when the
 // password file cannot be read. No message holds a password. Needs a transaction.
 void load_redis_options(const char *server, Oid table_owner, RedisOptions *options);
+
+// The same for a link of C++; shares the strings.
+FeedOptions feed_options(const RedisOptions *options, const char *prefix);
 
 // Overwrites the password in memory.
 void forget_password(RedisOptions *options);

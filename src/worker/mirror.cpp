@@ -180,9 +180,7 @@ bool configure() {
 		set_failure(&mirror->target.store, MirrorState::failing, failure.message);
 		return false;
 	}
-	const FeedOptions feed = {options.host, options.port, options.path, options.database,
-		options.tls, options.connect_timeout_ms, options.command_timeout_ms, options.username,
-		options.password, mirror->target.store.redis_prefix};
+	const FeedOptions feed = feed_options(&options, mirror->target.store.redis_prefix);
 	FeedError error;
 	const bool configured = feed_configure(&feed, latch_waiter(), &error);
 	forget_password(&options);
