@@ -82,7 +82,9 @@ SPIPlanPtr find_plan(const MirrorTarget *target, RowPlan which) {
 }
 
 void execute(const MirrorTarget *target, RowPlan which, Datum *values) {
+	MemoryContext caller = CurrentMemoryContext; // SPI leaves us in its own
 	const int result = SPI_execute_plan(find_plan(target, which), values, nullptr, false, 0);
+	MemoryContextSwitchTo(caller);
 	if (result < 0)
 		elog(ERROR, "a statement of the mirror failed: %s", SPI_result_code_string(result));
 }
