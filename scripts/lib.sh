@@ -20,6 +20,7 @@ work=
 packages_build=(postgresql-15 postgresql-server-dev-15 libhiredis-dev zlib1g-dev g++ make clang-14 llvm-14-dev)
 packages_run=(redis-server)
 packages_test=(libipc-run-perl cmake libgtest-dev clang-format clang-tidy pgbouncer python3:python3 php:php-cli ruby:ruby)
+packages_soak=(python3-redis python3-psycopg2)
 packages_node=(node:nodejs npm:npm)
 packages_matrix=(mmdebstrap)
 node_major_needed=20

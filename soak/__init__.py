@@ -1,0 +1,1 @@
+"""The harness of scripts/soak: servers, writers, faults, and an exact comparison of both sides."""

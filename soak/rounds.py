@@ -1,0 +1,185 @@
+"""The rounds of a run: a time of writes and faults, then quiet, and both sides are to be equal."""
+
+import collections
+import random
+import re
+import time
+
+import psycopg2
+
+from . import compare, faults
+from .applications import SixRows
+from .writers import RedisWriter
+
+BETWEEN = (0.5, 2.5)			# seconds between the faults of a round
+FAULTS_A_ROUND = (1, 2, 2, 3)
+SLACK = 1.5						# seconds that a ledger's expiry may be off
+CRASH = re.compile(r"was terminated by signal (?!9\b)\d+|PANIC|TRAP:|AddressSanitizer|runtime error")
+
+
+class Soak:
+	def __init__(self, world):
+		self.world = world
+		self.rng = world.rng
+		seed = world.options.seed
+		self.redis_writer = RedisWriter(world, random.Random(seed + 1), world.options.sessions)
+		self.six_rows = SixRows("the application with six rows", world, random.Random(seed + 2))
+		self.parts = [self.redis_writer, self.six_rows]
+		self.faults = collections.Counter()
+		self.trouble = collections.Counter()			# lost, ghost, payload, expire, ledger
+		self.compared = 0
+		self.rounds = 0
+		self.answers = 0
+		self.longest = (0.0, "")
+		self.late = 0
+		self.memory = 0
+		self.crashes = 0
+
+	def say(self, text):
+		print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+	def run(self, end):
+		self.world.table_name = self.world.table()
+		for part in self.parts:
+			part.start()
+		self.round_of([], 1.5)			# the sessions that are there before anything goes wrong
+		kinds = self.world.options.only or sorted(faults.FAULTS)
+		deck = []
+		while time.monotonic() < end and self.rounds != self.world.options.rounds:
+			wanted = self.rng.choice(FAULTS_A_ROUND)
+			if len(deck) < wanted:			# every kind comes once before one comes again
+				more = kinds * (1 if len(kinds) > wanted else wanted)
+				self.rng.shuffle(more)
+				deck = more + deck
+			self.round_of([deck.pop() for _ in range(wanted)])
+		for part in self.parts:
+			part.end()
+
+	def round_of(self, names, seconds=0.0):
+		world = self.world
+		world.lost_data = world.broke_continuity = False
+		world.blind_seconds = 0
+		for part in self.parts:
+			part.resume()
+		time.sleep(seconds)
+		for name in names:
+			time.sleep(self.rng.uniform(*BETWEEN))
+			self.inject(name)
+		time.sleep(self.rng.uniform(0, BETWEEN[0]))
+		for part in self.parts:
+			part.pause()
+		faults.mend(world)
+		for part in self.parts:
+			part.wait_paused()
+		self.rounds += 1
+		self.settle(names)
+
+	def inject(self, name):
+		self.faults[name] += 1
+		try:
+			faults.FAULTS[name](self.world)
+		except faults.ERRORS as error:
+			self.say(f"{name} was cut short by another fault: {str(error).splitlines()[0]}")
+			faults.mend(self.world)
+
+	def settle(self, names):
+		"""Wait until both sides are equal, answering for the operator where deletes wait for an answer."""
+		started = last_answer = time.monotonic()
+		deadline = started + self.world.options.patience
+		answered = False
+		while True:
+			found = compare.compare(self.world)
+			took = time.monotonic() - started
+			if found is not None and not found.differences:
+				break
+			if time.monotonic() > deadline:
+				self.differ(names, found)
+				break
+			if time.monotonic() > last_answer + 1 and self.world.is_held():
+				self.answer()
+				answered = True
+				started = last_answer = time.monotonic()
+				deadline = started + self.world.options.patience
+			time.sleep(0.05)
+		if answered:
+			self.world.after_mass_delete()
+		self.judge(names, found, took)
+
+	def answer(self):
+		try:
+			self.world.allow_mass_delete()
+			self.answers += 1
+		except psycopg2.Error as error:
+			self.say(f"the operator was refused: {error}")
+			self.trouble["answers refused"] += 1
+
+	def judge(self, names, found, took):
+		label = ", ".join(names) or "no fault"
+		if found is None:
+			return
+		self.compared += found.sessions
+		if not found.differences and took > self.longest[0] and names:
+			self.longest = (took, label)
+		allowed = 1 + found.sessions / 50_000 + self.world.blind_seconds
+		if took > allowed:
+			self.late += 1
+		self.memory = max(self.memory, self.world.mirror_memory())
+		self.check_ledger(found)
+		self.say(f"{found.sessions} sessions, {len(found.invalid)} that cannot be mirrored, equal after {took:.2f} s"
+				 f"{' LATE' if took > allowed else ''}: {label}")
+
+	def check_ledger(self, found):
+		"""Neither side may have lost, brought back or mixed up what its one writer was told is written."""
+		ledger = self.redis_writer.ledger
+		if self.world.lost_data:
+			ledger.forget()
+			return
+		for sid, what in ledger.broken(compare.numbers(found.redis), time.time(), SLACK):
+			self.trouble["not what was written"] += 1
+			self.say(f"  {sid}: {what}")
+
+	def differ(self, names, found):
+		status = self.world.status()
+		self.say(f"NOT EQUAL after {self.world.options.patience:.0f} s: {', '.join(names)}; status: {status}")
+		if found is None:
+			self.trouble["no answer"] += 1
+			return
+		for kind in found.differences.values():
+			self.trouble[kind] += 1
+		for line in found.describe():
+			self.say("  " + line)
+
+	# --- The end ---------------------------------------------------------------------------------
+
+	def count_crashes(self):
+		with open(self.world.postgres.log, encoding="utf-8", errors="replace") as log:
+			lines = [line.rstrip() for line in log if CRASH.search(line)]
+		for line in lines[:5]:
+			self.say("  " + line)
+		return len(lines)
+
+	def report(self, seconds):
+		self.crashes = self.count_crashes()
+		writer, six = self.redis_writer, self.six_rows
+		kinds = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
+		wrong = self.trouble
+		return "\n".join([
+			"",
+			f"seed {self.world.options.seed}, {seconds / 60:.1f} minutes, {self.rounds} quiet periods",
+			f"faults: {sum(self.faults.values())}: {kinds}",
+			f"writes on Redis: {writer.acknowledged} acknowledged, {writer.failed} without an answer",
+			f"transactions of six rows: {six.transactions}, deadlocks {six.deadlocks}, longest statement"
+			f" {six.longest:.2f} s, errors {dict(six.failures)}",
+			f"sessions compared: {self.compared}",
+			f"differences: lost {wrong['lost']}, ghosts {wrong['ghost']}, wrong {wrong['payload'] + wrong['expire']}"
+			f" (payload {wrong['payload']}, expiry {wrong['expire']}), not what was written {wrong['not what was written']}",
+			f"mass deletes answered by the operator: {self.answers}",
+			f"longest time to converge: {self.longest[0]:.2f} s ({self.longest[1]}); later than promised: {self.late}",
+			f"mirror's own memory: {self.memory / 2**20:.0f} MB; crashes: {self.crashes}",
+			"PASSED" if self.passed else "FAILED",
+		])
+
+	@property
+	def passed(self):
+		return not (sum(self.trouble.values()) or self.six_rows.deadlocks or self.six_rows.failures or self.crashes
+					or self.rounds == 0)
