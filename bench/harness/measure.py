@@ -21,6 +21,22 @@ UPDATES = """
 SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
 WHERE schemaname = '{side.schema}' AND relname = '{side.table}'
 """
+# By the thresholds of the table or, where it has none, of the server; those of inserts included.
+VACUUM_DUE = """
+WITH settings AS (
+	SELECT name, coalesce(option_value, setting)::numeric AS value
+	FROM pg_settings LEFT JOIN pg_options_to_table((SELECT reloptions FROM pg_class
+		WHERE oid = '{side.schema}.{side.table}'::regclass)) ON option_name = name
+	WHERE name LIKE 'autovacuum%' AND vartype IN ('real', 'integer')),
+threshold AS (
+	SELECT max(value) FILTER (WHERE name = 'autovacuum_' || kind || '_threshold') AS base,
+		max(value) FILTER (WHERE name = 'autovacuum_' || kind || '_scale_factor') AS scale, kind
+	FROM settings, unnest(ARRAY['vacuum', 'vacuum_insert', 'analyze']) kind GROUP BY kind)
+SELECT bool_or(CASE kind WHEN 'vacuum' THEN n_dead_tup WHEN 'analyze' THEN n_mod_since_analyze
+	ELSE n_ins_since_vacuum END >= base + scale * greatest(reltuples, 0))
+FROM threshold, pg_stat_user_tables JOIN pg_class c ON c.oid = relid
+WHERE relid = '{side.schema}.{side.table}'::regclass;
+"""
 
 
 @dataclass
@@ -96,9 +112,10 @@ class TableRunner:
 		return Sample(rate, done, int(records), int(images),
 					  after - updates, hot_after - hot_updates)
 
-	def settle(self):
-		"""Give the vacuum that the last run made due the time to begin, and wait for its end."""
-		time.sleep(SETTLE_SECONDS)
+	def settle(self, side):
+		"""If the last run made a vacuum due, give it the time to begin, and wait for its end."""
+		if self.postgres.value(VACUUM_DUE.format(side=side)) == "t":
+			time.sleep(SETTLE_SECONDS)
 		self._wait_while(VACUUM)
 
 	def _updates(self, side):

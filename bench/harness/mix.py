@@ -116,7 +116,7 @@ class SessionMix:
 		sample = self.bench.tables.run(
 			side, scripts, self.clients, self.bench.mix_slot, variables, synchronous_commit,
 			meanwhile=lambda: self._housekeeping(side, synchronous_commit))
-		self.bench.tables.settle()
+		self.bench.tables.settle(side)
 		return sample
 
 	def _statements(self, side):

@@ -7,6 +7,7 @@ from .payload import build
 from .cluster import Failure
 from .redis_side import NAME as REDIS
 from .report import Comparison
+from .targets import EITHER
 from .sides import TABLE_SIDES
 
 NAMES = [operation.name for operation in OPERATIONS]
@@ -28,7 +29,8 @@ class SingleOperations:
 		self._load()
 		for operation in OPERATIONS:
 			if operation.name in names:
-				for synchronous_commit in ("on", "off"):
+				self.redis_samples = {}
+				for synchronous_commit in ("on", "off") if operation.writes else (EITHER,):
 					for clients in self.bench.clients:
 						yield self._compare(operation, synchronous_commit, clients)
 		for side in self.sides:
@@ -58,13 +60,21 @@ class SingleOperations:
 			turn = number % len(self.bench.side_names)
 			for name in self.bench.side_names[turn:] + self.bench.side_names[:turn]:
 				if name == REDIS:
-					sample = self.bench.redis.run(operation.name, clients, self.bench.seconds)
+					sample = self._run_redis(operation, clients, number)
 				else:
 					sample = self._run_table(TABLE_SIDES[name], operation, synchronous_commit,
 											 clients)
 				samples[name].append(sample)
 		return Comparison(operation.name, operation.title, self.size, clients, synchronous_commit,
 						  samples)
+
+	def _run_redis(self, operation, clients, number):
+		"""One run for both settings of synchronous_commit, which Redis does not have."""
+		key = (clients, number)
+		if key not in self.redis_samples:
+			self.redis_samples[key] = self.bench.redis.run(operation.name, clients,
+															self.bench.seconds)
+		return self.redis_samples[key]
 
 	def _run_table(self, side, operation, synchronous_commit, clients):
 		variables = {"rows": self.bench.rows,
@@ -79,9 +89,9 @@ class SingleOperations:
 			if operation.variants:
 				variables[name] = build(self.size, self._next_counter(operation))
 		sample = self.bench.tables.run(side, scripts, clients, self.bench.seconds, variables,
-									   synchronous_commit)
+									   "on" if synchronous_commit == EITHER else synchronous_commit)
 		if operation.writes:
-			self.bench.tables.settle()
+			self.bench.tables.settle(side)
 		return sample
 
 	def _next_counter(self, operation):

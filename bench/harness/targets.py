@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+EITHER = "either"		# synchronous_commit, where nothing is written
 RATE, WAL, HOT, GROWTH = "rate", "WAL", "HOT%", "size"
 HOT_ALL = 99.5			# percent: what prints as 100
 
@@ -61,7 +62,7 @@ def judge(comparison, peer):
 	"""The verdicts of all targets that apply to this comparison with this peer."""
 	verdicts = []
 	for target in TARGETS.get((comparison.operation, peer), []):
-		if comparison.synchronous_commit not in target.synchronous_commit:
+		if comparison.synchronous_commit not in (EITHER, *target.synchronous_commit):
 			continue
 		value = _measure(comparison, peer, target.metric)
 		ok = value >= target.bound if target.at_least else value <= target.bound
