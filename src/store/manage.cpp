@@ -33,6 +33,7 @@ constexpr const char *kStorageOptions =
 // alone. The row trigger keeps it, not a generated column: PostgreSQL parses the expression of a
 // generated column or a CHECK anew for each statement, a sixth of the cost of an upsert. A row
 // written past the trigger gets the first bucket, where cleanup looks at its expire every time.
+// What a touch changes stands side by side: WAL holds the bytes from the first change to the last.
 #ifdef USE_LZ4
 #define COMPRESSION_OF_PAYLOAD " COMPRESSION lz4"
 #else
@@ -43,9 +44,9 @@ constexpr const char *kCreateTable =
 	"sid text COLLATE pg_catalog.\"C\" NOT NULL PRIMARY KEY, "
 	"sess %s" COMPRESSION_OF_PAYLOAD " NOT NULL, "
 	"user_id text, "
-	"expire timestamptz(3) NOT NULL, "
 	"created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), "
 	"updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), "
+	"expire timestamptz(3) NOT NULL, "
 	"version bigint NOT NULL DEFAULT "
 	"(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::bigint, "
 	"expire_bucket timestamptz NOT NULL DEFAULT '-infinity'"
