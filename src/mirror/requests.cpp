@@ -77,6 +77,22 @@ void require_mirror(const StoreSettings *store) {
 				errhint("%s", as_sentence(obstacle.remedy))));
 }
 
+bool poll_barrier(int32 store_id, uint64 *number) {
+	const BarrierState state =
+		*number == 0 ? BarrierState::unknown : barrier_state(MyDatabaseId, store_id, *number);
+	if (state == BarrierState::unknown)
+		*number = request_barrier(MyDatabaseId, store_id);
+	return state == BarrierState::reached;
+}
+
+void pause_for_barrier() {
+	const int events = WaitLatch(
+		MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
+	if ((events & WL_LATCH_SET) != 0)
+		ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 bool wait_for_barrier(int32 store_id, int64 timeout) {
 	const TimestampTz started = GetCurrentTimestamp();
 	uint64 number = 0;
@@ -86,22 +102,13 @@ bool wait_for_barrier(int32 store_id, int64 timeout) {
 			ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the store was dropped meanwhile")));
 		require_mirror(&store);
-		const BarrierState state =
-			number == 0 ? BarrierState::unknown : barrier_state(MyDatabaseId, store_id, number);
-		if (state == BarrierState::reached)
+		if (poll_barrier(store_id, &number))
 			return true;
-		if (state == BarrierState::unknown) {
-			number = request_barrier(MyDatabaseId, store_id);
-			if (number == 0)
-				report_no_slot(&store);
-		}
+		if (number == 0)
+			report_no_slot(&store);
 		if (GetCurrentTimestamp() - started >= timeout)
 			return false;
-		const int events = WaitLatch(
-			MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, kPollMs, PG_WAIT_EXTENSION);
-		if ((events & WL_LATCH_SET) != 0)
-			ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		pause_for_barrier();
 	}
 }
 

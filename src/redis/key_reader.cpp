@@ -238,11 +238,12 @@ void KeyReader::receive_values() {
 		reading_.sizes.end(), [this](std::uint64_t size) { return size <= limits_.max_value; }));
 	const std::size_t before = (has_pexpiretime_ ? 0 : 1) + (asked > 0 ? 1 : 0);
 	receive_exec(before + reading_.keys.size());
-	items_.resize(reading_.keys.size());
+	shown_ = std::move(reading_);
+	items_.resize(shown_.keys.size());
 	for (std::size_t i = 0; i < items_.size(); i++) {
-		items_[i].key = reading_.keys[i];
+		items_[i].key = shown_.keys[i];
 		items_[i].sid = items_[i].key.substr(prefix_.size());
-		items_[i].size = reading_.sizes[i];
+		items_[i].size = shown_.sizes[i];
 	}
 	if (is_nil(*reply_))
 		return; // they stay errors: to be read again

@@ -90,7 +90,8 @@ private:
 	Group sizing_;
 	Group reading_;
 	std::vector<Item> items_;
-	ReplyPtr reply_; // what the items point into
+	Group shown_;    // what the items point into
+	ReplyPtr reply_; // and their values
 };
 
 // Keys under the prefix, by a SCAN of all of them.

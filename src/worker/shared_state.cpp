@@ -9,6 +9,7 @@
 
 #include "worker/shared_state.h"
 
+#include "worker/progress.h"
 #include "worker/worker.h"
 
 extern "C" {
@@ -26,6 +27,7 @@ namespace {
 
 constexpr int kMaxBlocked = 64;
 constexpr const char *kTrancheName = "session_store";
+constexpr int kLocks = 2; // that of all here, and that of progress
 
 struct SharedState {
 	LWLock *lock; // guards all that follows
@@ -55,7 +57,8 @@ void request() {
 	if (previous_request_hook != nullptr)
 		previous_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
-	RequestNamedLWLockTranche(kTrancheName, 1);
+	RequestAddinShmemSpace(progress_memory());
+	RequestNamedLWLockTranche(kTrancheName, kLocks);
 }
 
 void startup() {
@@ -67,8 +70,10 @@ void startup() {
 		static_cast<SharedState *>(ShmemInitStruct("session_store", sizeof(SharedState), &found));
 	if (!found) {
 		memset(shared, 0, sizeof(*shared));
-		shared->lock = &GetNamedLWLockTranche(kTrancheName)->lock;
+		shared->lock = &GetNamedLWLockTranche(kTrancheName)[0].lock;
 	}
+	void *progress = ShmemInitStruct("session_store progress", progress_memory(), &found);
+	attach_progress(progress, !found, &GetNamedLWLockTranche(kTrancheName)[1].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 
