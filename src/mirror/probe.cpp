@@ -45,8 +45,7 @@ void forget_probe_password(FeedOptions *options) {
 	options->password = nullptr;
 }
 
-bool try_open_probe(const StoreSettings *store, Oid owner, FeedError *error) {
-	FeedOptions options = probe_options(store, owner);
+bool connect_probe(FeedOptions *options, FeedError *error) {
 	close_probe();
 	if (!AcquireExternalFD())
 		ereport(ERROR,
@@ -56,8 +55,8 @@ bool try_open_probe(const StoreSettings *store, Oid owner, FeedError *error) {
 	auto *callback = static_cast<MemoryContextCallback *>(palloc0(sizeof(MemoryContextCallback)));
 	callback->func = close_with_context;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-	const bool opened = probe_open(&options, latch_waiter(), error);
-	forget_probe_password(&options);
+	const bool opened = probe_open(options, latch_waiter(), error);
+	forget_probe_password(options);
 	finish_wait();
 	if (!opened)
 		close_probe();
@@ -65,8 +64,9 @@ bool try_open_probe(const StoreSettings *store, Oid owner, FeedError *error) {
 }
 
 void open_probe(const StoreSettings *store, Oid owner) {
+	FeedOptions options = probe_options(store, owner);
 	FeedError error;
-	require_probe(try_open_probe(store, owner, &error), &error);
+	require_probe(connect_probe(&options, &error), &error);
 }
 
 void close_probe() {

@@ -12,10 +12,11 @@ namespace session_store {
 FeedOptions probe_options(const StoreSettings *store, Oid owner);
 void forget_probe_password(FeedOptions *options);
 
-// Connects; false with `error` filled when Redis is not to be reached. The connection is closed
-// with the current memory context at the latest, so also by an error.
-bool try_open_probe(const StoreSettings *store, Oid owner, FeedError *error);
-// The same, an ERROR when Redis is not to be reached.
+// Connects, and forgets the password; false with `error` filled when Redis is not to be reached.
+// The connection is closed with the current memory context at the latest, so also by an error.
+// Needs no transaction.
+bool connect_probe(FeedOptions *options, FeedError *error);
+// Options and connection in one; ERROR when Redis is not to be reached.
 void open_probe(const StoreSettings *store, Oid owner);
 void close_probe();
 

@@ -28,7 +28,7 @@ TupleDesc make_row() {
 	static constexpr Oid kTypes[] = {TEXTOID, INT4OID, INT8OID, INT8OID};
 	TupleDesc row = CreateTemplateTupleDesc(kColumns);
 	for (int i = 0; i < kColumns; i++)
-		TupleDescInitEntry(row, static_cast<AttrNumber>(i + 1), nullptr, kTypes[i], -1, 0);
+		TupleDescInitBuiltinEntry(row, static_cast<AttrNumber>(i + 1), "", kTypes[i], -1, 0);
 	return row;
 }
 

@@ -37,6 +37,17 @@ enum ReportColumn {
 	kComparisons,
 	kComparisonDone,
 	kComparisonTotal,
+	kComparisonStarted,
+	kComparisonEnded,
+	kFeed,
+	kOutboxKeys,
+	kOutboxMilliseconds,
+	kPushed,
+	kPushConflicts,
+	kClockDifference,
+	kHeldPostgres,
+	kHeldRedis,
+	kEvictionsKept,
 	kReportColumns,
 };
 
@@ -64,6 +75,21 @@ void set_counters(ReportRow *row, const MirrorReport *report) {
 	set(row, kComparisons, Int64GetDatum(report->comparisons));
 	set(row, kComparisonDone, Int64GetDatum(report->comparison_done));
 	set(row, kComparisonTotal, Int64GetDatum(report->comparison_total));
+	if (report->comparison_started_at != 0)
+		set(row, kComparisonStarted, TimestampTzGetDatum(report->comparison_started_at));
+	if (report->comparison_ended_at != 0)
+		set(row, kComparisonEnded, TimestampTzGetDatum(report->comparison_ended_at));
+	if (report->mode[0] != '\0')
+		set(row, kFeed, CStringGetTextDatum(report->mode));
+	set(row, kOutboxKeys, Int64GetDatum(report->outbox_keys));
+	set(row, kOutboxMilliseconds, Int64GetDatum(report->outbox_oldest_ms));
+	set(row, kPushed, Int64GetDatum(report->pushed));
+	set(row, kPushConflicts, Int64GetDatum(report->push_conflicts));
+	if (report->clock_known)
+		set(row, kClockDifference, Int64GetDatum(report->clock_difference_ms));
+	set(row, kHeldPostgres, Int64GetDatum(report->held_postgres));
+	set(row, kHeldRedis, Int64GetDatum(report->held_redis));
+	set(row, kEvictionsKept, Int64GetDatum(report->evictions_kept));
 }
 
 // The later one of what the mirror and what the supervisor met.

@@ -269,7 +269,8 @@ SESSION_STORE_FUNCTION(session_store_grant_admin) {
 	grant_as_extension("EXECUTE ON ALL ROUTINES IN SCHEMA session_store", role);
 	grant_as_extension("USAGE ON FOREIGN DATA WRAPPER session_store_redis", role);
 	grant_as_extension("SELECT ON session_store.stores, session_store.phase_history, "
-					   "session_store.rejects, session_store.status, session_store.stat_mirror",
+					   "session_store.rejects, session_store.status, session_store.stat_mirror, "
+					   "session_store.progress",
 		role);
 	grant_as_extension(
 		"UPDATE (default_ttl, touch_granularity, logout_guard, user_id_path, "

@@ -107,6 +107,10 @@ MirrorSlot *find_mirror(Oid database, int32 store_id) {
 	return nullptr;
 }
 
+bool is_idle(const MirrorSlot *slot) {
+	return slot->pid == 0 && slot->verifier == 0;
+}
+
 // A free slot, or that of a mirror that does not run: its last report is forgotten.
 MirrorSlot *take_mirror(Oid database, int32 store_id) {
 	MirrorSlot *slot = find_mirror(database, store_id);
@@ -114,7 +118,7 @@ MirrorSlot *take_mirror(Oid database, int32 store_id) {
 		return slot;
 	slot = find_mirror(InvalidOid, 0);
 	for (int i = 0; slot == nullptr && i < kMaxMirrors; i++) {
-		if (shared->mirrors[i].pid == 0)
+		if (is_idle(&shared->mirrors[i]))
 			slot = &shared->mirrors[i];
 	}
 	if (slot != nullptr) {
@@ -145,6 +149,8 @@ void leave(int, Datum) {
 	for (MirrorSlot &slot : shared->mirrors) {
 		if (slot.pid == MyProcPid)
 			slot.pid = 0;
+		if (slot.verifier == MyProcPid)
+			slot.verifier = 0;
 	}
 	for (BlockedDatabase &entry : shared->blocked) {
 		if (entry.blocker == MyProcPid)
@@ -185,6 +191,8 @@ int pids_of(Oid database, pid_t *pids) {
 	for (const MirrorSlot &slot : shared->mirrors) {
 		if (slot.database == database && slot.pid != 0)
 			pids[count++] = slot.pid;
+		if (slot.database == database && slot.verifier != 0)
+			pids[count++] = slot.verifier;
 	}
 	return count;
 }
@@ -232,6 +240,16 @@ bool claim_mirror(Oid database, int32 store_id) {
 	return true;
 }
 
+bool claim_verifier(Oid database, int32 store_id) {
+	leave_at_exit();
+	Locked locked(LW_EXCLUSIVE);
+	MirrorSlot *slot = is_blocked(database) ? nullptr : take_mirror(database, store_id);
+	if (slot == nullptr || slot->verifier != 0)
+		return false;
+	slot->verifier = MyProcPid;
+	return true;
+}
+
 pid_t supervisor_pid(Oid database) {
 	Locked locked(LW_SHARED);
 	const SupervisorSlot *slot = find_supervisor(database);
@@ -242,6 +260,12 @@ pid_t mirror_pid(Oid database, int32 store_id) {
 	Locked locked(LW_SHARED);
 	const MirrorSlot *slot = find_mirror(database, store_id);
 	return slot == nullptr ? 0 : slot->pid;
+}
+
+pid_t verifier_pid(Oid database, int32 store_id) {
+	Locked locked(LW_SHARED);
+	const MirrorSlot *slot = find_mirror(database, store_id);
+	return slot == nullptr ? 0 : slot->verifier;
 }
 
 int running_mirrors(Oid database, int32 *ids) {
@@ -292,7 +316,7 @@ bool get_mirror_report(Oid database, int32 store_id, MirrorReport *report, pid_t
 void forget_mirror(Oid database, int32 store_id) {
 	Locked locked(LW_EXCLUSIVE);
 	MirrorSlot *slot = find_mirror(database, store_id);
-	if (slot == nullptr || slot->pid != 0)
+	if (slot == nullptr || !is_idle(slot))
 		return;
 	if (slot->background_error[0] == '\0') {
 		memset(slot, 0, sizeof(*slot));
@@ -481,6 +505,8 @@ void stop_workers_outside(const Oid *databases, int count) {
 	for (const MirrorSlot &slot : shared->mirrors) {
 		if (slot.pid != 0 && !is_wanted(slot.database))
 			kill(slot.pid, SIGTERM);
+		if (slot.verifier != 0 && !is_wanted(slot.database))
+			kill(slot.verifier, SIGTERM);
 	}
 }
 

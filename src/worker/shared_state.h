@@ -73,7 +73,8 @@ struct SupervisorSlot {
 struct MirrorSlot {
 	Oid database; // InvalidOid: free
 	int32 store_id;
-	pid_t pid; // 0: not running, the report is the last one's
+	pid_t pid;      // 0: not running, the report is the last one's
+	pid_t verifier; // of the scheduled verification, 0: none under way
 	MirrorReport report;
 	uint64 barrier_requested; // numbers are never used twice, by whatever slot
 	uint64 barrier_reached;
@@ -101,9 +102,11 @@ bool shared_state_available();
 bool claim_launcher();
 bool claim_supervisor(Oid database);
 bool claim_mirror(Oid database, int32 store_id);
+bool claim_verifier(Oid database, int32 store_id);
 
 pid_t supervisor_pid(Oid database);
 pid_t mirror_pid(Oid database, int32 store_id);
+pid_t verifier_pid(Oid database, int32 store_id);
 // Ids of the stores whose mirror runs in a database; `ids` has room for kMaxMirrors.
 int running_mirrors(Oid database, int32 *ids);
 
@@ -145,7 +148,7 @@ void block_database(Oid database);
 void unblock_databases();
 bool database_is_blocked(Oid database);
 // Sends SIGTERM to the workers of a database and returns their pids (room for kMaxWorkerPids).
-inline constexpr int kMaxWorkerPids = kMaxMirrors + 1;
+inline constexpr int kMaxWorkerPids = 2 * kMaxMirrors + 1;
 int stop_workers(Oid database, pid_t *pids);
 // Sends SIGTERM to the workers of every other database.
 void stop_workers_outside(const Oid *databases, int count);

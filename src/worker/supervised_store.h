@@ -26,6 +26,8 @@ struct SupervisedStore {
 	StoreSettings settings;
 	bool present; // found in the registry at the last look
 	Child mirror;
+	Child verifier;
+	TimestampTz verified_at; // by schedule or by call; DT_NOBEGIN: never
 	CleanupJob cleanup;
 };
 
@@ -34,6 +36,9 @@ struct SupervisedStore {
 int64 manage_mirror(SupervisedStore *store, TimestampTz now);
 // The mirror of a store that is gone. True when nothing is left to wait for.
 bool retire_mirror(SupervisedStore *store, TimestampTz now);
+
+// Starts the store's verification when it is due, and stops one that is not wanted any more.
+void manage_verifier(SupervisedStore *store, TimestampTz now);
 
 // When this store's cleanup wants to do something next: a run or a batch.
 TimestampTz next_cleanup_step(const SupervisedStore *store, TimestampTz now);

@@ -1,4 +1,4 @@
-// The supervisor of a database: mirrors, scheduled cleanup, old tombstones.
+// The supervisor of a database: mirrors, scheduled verification and cleanup, old tombstones.
 //
 // One loop, in which nothing takes longer than a batch of cleanup and no transaction stays open
 // while it waits. What an error of one store rolls back is one short transaction; the loop goes on.
@@ -62,16 +62,18 @@ SupervisedStore *add_supervised(int32 id) {
 	memset(store, 0, sizeof(*store));
 	store->settings.id = id;
 	store->cleanup.last_ended = DT_NOBEGIN;
+	store->verified_at = DT_NOBEGIN;
 	return store;
 }
 
-// A manual cleanup counts like a scheduled one, and a new store as cleaned when it was made: its
-// phase is as old as itself.
-void read_last_cleanups() {
+// A manual cleanup or verification counts like a scheduled one, and a new store as cleaned when it
+// was made: its phase is as old as itself.
+void read_activity() {
 	SPI_connect();
-	if (SPI_execute("SELECT r.id, coalesce(a.last_cleanup, r.phase_changed_at) "
+	if (SPI_execute("SELECT r.id, coalesce(a.last_cleanup, r.phase_changed_at), v.verified_at "
 					"FROM session_store.registry r "
-					"LEFT JOIN session_store.activity a ON a.store_id = r.id",
+					"LEFT JOIN session_store.activity a ON a.store_id = r.id "
+					"LEFT JOIN session_store.verifications v ON v.store_id = r.id",
 			true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the activity of the stores");
 	for (uint64 i = 0; i < SPI_processed; i++) {
@@ -79,9 +81,12 @@ void read_last_cleanups() {
 		HeapTuple row = SPI_tuptable->vals[i];
 		SupervisedStore *store =
 			find_supervised(DatumGetInt32(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &is_null)));
-		if (store != nullptr)
-			store->cleanup.last_ended =
-				DatumGetTimestampTz(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &is_null));
+		if (store == nullptr)
+			continue;
+		store->cleanup.last_ended =
+			DatumGetTimestampTz(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &is_null));
+		const Datum verified = SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &is_null);
+		store->verified_at = is_null ? DT_NOBEGIN : DatumGetTimestampTz(verified);
 	}
 	SPI_finish();
 }
@@ -101,7 +106,7 @@ void read_registry(void *) {
 		store->present = true;
 	}
 	if (installed)
-		read_last_cleanups();
+		read_activity();
 }
 
 void refresh() {
@@ -134,6 +139,7 @@ int64 manage_mirrors() {
 	stop_orphans();
 	forget_absent_stores(now);
 	for (int i = 0; i < store_count; i++) {
+		manage_verifier(&stores[i], now);
 		if (stores[i].present)
 			wait = Min(wait, manage_mirror(&stores[i], now));
 	}

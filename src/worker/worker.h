@@ -45,7 +45,8 @@ bool is_passing(const WorkerFailure *failure);
 // True when the latch was set.
 bool worker_wait(int64 milliseconds);
 
-// What a mirror is started for: bgw_main_arg is the store's id, bgw_extra starts with its database.
+// What a mirror or a verifier is started for: bgw_main_arg is the store's id, bgw_extra starts with
+// its database.
 struct MirrorArguments {
 	Oid database;
 	int32 store_id;
@@ -60,4 +61,5 @@ extern "C" {
 PGDLLEXPORT void session_store_launcher_main(Datum argument);
 PGDLLEXPORT void session_store_supervisor_main(Datum argument);
 PGDLLEXPORT void session_store_mirror_main(Datum argument);
+PGDLLEXPORT void session_store_verifier_main(Datum argument);
 }
