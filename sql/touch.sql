@@ -3,23 +3,23 @@ SELECT session_store.create_store();
 CREATE FUNCTION seconds_left(name text) RETURNS text LANGUAGE sql AS
 	$$ SELECT coalesce(round(extract(epoch FROM expire - clock_timestamp()) / 5) * 5, NULL)::text FROM sessions WHERE sid = name $$;
 SELECT session_store.upsert('a', '{"n": 1}', ttl => '10 minutes') AS v \gset
-SELECT ctid AS at FROM sessions WHERE sid = 'a' \gset
+SELECT tableoid || ' ' || ctid AS at FROM sessions WHERE sid = 'a' \gset
 
 -- Asked later than expire: written, and a minute more, so that the next touches need not.
 SELECT session_store.touch('a', ttl => '20 minutes'), seconds_left('a');
-SELECT ctid <> :'at'::tid AS written FROM sessions WHERE sid = 'a';
-SELECT ctid AS at FROM sessions WHERE sid = 'a' \gset
+SELECT tableoid || ' ' || ctid <> :'at' AS written FROM sessions WHERE sid = 'a';
+SELECT tableoid || ' ' || ctid AS at FROM sessions WHERE sid = 'a' \gset
 SELECT session_store.touch('a', ttl => '20 minutes'), session_store.touch('a', ttl => '20 minutes 30 seconds');
 SELECT session_store.get_and_touch('a', ttl => '20 minutes');
-SELECT ctid = :'at'::tid AS unwritten FROM sessions WHERE sid = 'a';
+SELECT tableoid || ' ' || ctid = :'at' AS unwritten FROM sessions WHERE sid = 'a';
 -- Asked earlier by more than a minute: a shortening, written exactly.
 SELECT session_store.touch('a', ttl => '5 minutes'), seconds_left('a');
 -- An absolute expire is written exactly, and not again.
 SELECT session_store.touch('a', expire => '2100-01-01 00:00:00+00');
 SELECT expire AT TIME ZONE 'UTC' FROM sessions;
-SELECT ctid AS at FROM sessions WHERE sid = 'a' \gset
+SELECT tableoid || ' ' || ctid AS at FROM sessions WHERE sid = 'a' \gset
 SELECT session_store.touch('a', expire => '2100-01-01 00:00:00+00');
-SELECT ctid = :'at'::tid AS unwritten FROM sessions WHERE sid = 'a';
+SELECT tableoid || ' ' || ctid = :'at' AS unwritten FROM sessions WHERE sid = 'a';
 SELECT session_store.touch('a', expire => 'infinity');
 SELECT expire FROM sessions;
 -- The default ttl.
@@ -45,6 +45,6 @@ INSERT INTO sessions (sid, sess, expire) SELECT i, '{}', '2100-01-01 00:00+00' F
 SELECT pg_stat_force_next_flush();
 SELECT count(session_store.touch(i::text, expire => '2100-01-01 00:30+00')) FROM generate_series(1, 10) i;
 SELECT pg_stat_force_next_flush();
-SELECT n_tup_upd - n_tup_hot_upd AS not_hot, n_tup_hot_upd >= 10 AS hot FROM pg_stat_user_tables WHERE relname = 'sessions';
+SELECT sum(n_tup_upd - n_tup_hot_upd) AS not_hot, sum(n_tup_hot_upd) >= 10 AS hot FROM pg_stat_user_tables WHERE relid IN (SELECT 'sessions'::regclass UNION SELECT relid FROM pg_partition_tree('sessions'));
 DROP FUNCTION seconds_left;
 SELECT session_store.drop_store('sessions', keep_table => false);

@@ -73,11 +73,11 @@ SELECT session_store.upsert('x', '{"n": 3}') > 0, session_store.upsert('x', '{"n
 SELECT session_store.get('x');
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '% of %', TG_OP, NEW.sid; RETURN NEW; END $$;
 CREATE TRIGGER note AFTER UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION note();
-SELECT session_store.upsert('t', '{"n": 1}') > 0, session_store.touch('t', ttl => '5 days');
+SELECT session_store.upsert('t', '{"n": 1}', expire => '2100-01-01') > 0, session_store.touch('t', expire => '2100-01-02');
 DROP TRIGGER note ON sessions;
 SELECT session_store.upsert('t', '{"n": 2}') > 0, session_store.touch('t', ttl => '9 days');
 ALTER TABLE sessions ADD CONSTRAINT small CHECK (sess ->> 'n' <> '9');
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT session_store.upsert('t', '{"n": 9}');
 \set VERBOSITY default
 ALTER TABLE sessions DROP CONSTRAINT small;

@@ -52,6 +52,17 @@ CREATE TABLE session_store.activity (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_store.activity IS 'the last background work of each store';
 
+-- What was last done to a partition. Its triggers may be off where it is written, so that nothing
+-- here relies on its foreign key being checked.
+CREATE TABLE session_store.partition_actions (
+	store_id integer NOT NULL REFERENCES session_store.registry ON DELETE CASCADE,
+	partition oid NOT NULL,
+	action text NOT NULL,
+	at timestamptz NOT NULL,
+	PRIMARY KEY (store_id, partition)
+);
+COMMENT ON TABLE session_store.partition_actions IS 'what was last done to each partition; session_store.partitions() shows it';
+
 CREATE TABLE session_store.phase_changes (
 	id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	store name NOT NULL,
@@ -113,7 +124,7 @@ SELECT
 	touch_granularity,
 	logout_guard,
 	user_id_path,
-	partition_interval,
+	partition_interval + interval '0' AS partition_interval,
 	partitions_ahead,
 	cleanup_interval,
 	cleanup_batch_size,

@@ -10,6 +10,11 @@ namespace session_store::core {
 
 namespace {
 
+constexpr Millis kPauseWithoutWaiting{50};
+constexpr Millis kLockWait{20};
+constexpr Millis kFirstLockPause{2500};
+constexpr unsigned kMostLockDoublings = 4;
+
 // The finalizer of splitmix64: enough to spread seeds.
 std::uint64_t mix(std::uint64_t value) noexcept {
 	value += 0x9e3779b97f4a7c15U;
@@ -43,6 +48,13 @@ Millis backoff(unsigned failures, std::uint64_t jitter_seed) noexcept {
 	const auto quarter = static_cast<std::uint64_t>(wait.count()) / 4;
 	return wait -
 		Millis{static_cast<Millis::rep>(mix(jitter_seed ^ mix(failures)) % (quarter + 1))};
+}
+
+LockTry lock_try(unsigned failures) noexcept {
+	if (failures < kTriesWithoutWaiting)
+		return {Millis::zero(), kPauseWithoutWaiting};
+	return {kLockWait,
+		kFirstLockPause * (1 << std::min(failures - kTriesWithoutWaiting, kMostLockDoublings))};
 }
 
 Millis until_retry(Millis now, Millis last, Millis interval, unsigned failures,

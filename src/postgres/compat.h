@@ -58,11 +58,13 @@ inline Buffer search_leaf(Relation table, Relation index, BTScanInsert key, Snap
 // Which index entries an updated row needs, as table_tuple_update says.
 #if PG_VERSION_NUM >= 160000
 using IndexUpdates = TU_UpdateIndexes;
+inline constexpr IndexUpdates kAllIndexes = TU_All;
 inline bool needs_index_entries(IndexUpdates updates) {
 	return updates != TU_None;
 }
 #else
 using IndexUpdates = bool;
+inline constexpr IndexUpdates kAllIndexes = true;
 inline bool needs_index_entries(IndexUpdates updates) {
 	return updates;
 }

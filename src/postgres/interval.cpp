@@ -18,6 +18,10 @@ bool interval_to_microseconds(const Interval *interval, int64 *microseconds) {
 		!pg_add_s64_overflow(from_days, interval->time, microseconds);
 }
 
+bool is_calendar_month(const Interval *interval) {
+	return interval->month == 1 && interval->day == 0 && interval->time == 0;
+}
+
 TimestampTz timestamp_after(TimestampTz from, int64 microseconds, const char *what) {
 	TimestampTz result;
 	if (pg_add_s64_overflow(from, microseconds, &result) ||

@@ -10,16 +10,18 @@
 // at commit, with the rights of whoever commits: they are made to run at once.
 #include "store/cleanup.h"
 
+#include "core/partitions.h"
 #include "postgres/identity.h"
 #include "postgres/interval.h"
+#include "store/layout.h"
+#include "store/partitions.h"
+#include "store/procedure.h"
 #include "store/write_origin.h"
 
 extern "C" {
 #include "catalog/pg_am.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
-#include "storage/latch.h"
-#include "utils/wait_event.h"
 }
 
 namespace session_store {
@@ -117,8 +119,10 @@ void delete_batch(const char *table, TimestampTz until, int batch_size, CleanupP
 	progress->exhausted = found < batch_size || deleted == 0;
 }
 
+// `table` is the store's, or a partition of it.
 void clean_as_owner(
 	Relation table, const StoreSettings *settings, int batch_size, CleanupProgress *progress) {
+	require_bucket_index(table);
 	const char *name = quote_qualified_identifier(
 		get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
 	Identity caller = enter_owner(table->rd_rel->relowner);
@@ -126,11 +130,57 @@ void clean_as_owner(
 		(void)set_config_option(
 			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
-	begin_write(RelationGetRelid(table), WriteOrigin::housekeeping, true);
+	begin_write(settings->relation, WriteOrigin::housekeeping, true);
 	delete_batch(name, GetCurrentTransactionStartTimestamp() - settings->cleanup_grace, batch_size,
 		progress);
 	end_write();
 	leave_identity(&caller);
+}
+
+// The partition whose turn it is, or null at the end.
+const StorePartition *next_partition(
+	const Store *store, const CleanupProgress *progress, TimestampTz now) {
+	if (!progress->catch_all_is_done && catch_all_of(store) != nullptr)
+		return catch_all_of(store);
+	for (int i = store->partition_count - 1; i >= 0 && progress->scope == CleanupScope::everything;
+		 i--) {
+		const StorePartition *partition = &store->partitions[i];
+		core::PartitionRange range = {partition->from, partition->to};
+		if (!partition->is_catch_all && partition->to > progress->done_to &&
+			partition->from <= now - store->settings.cleanup_grace &&
+			!core::is_over(range, store->settings.cleanup_grace, now))
+			return partition;
+	}
+	return nullptr;
+}
+
+void note_partition_done(CleanupProgress *progress, const StorePartition *partition) {
+	if (partition->is_catch_all)
+		progress->catch_all_is_done = true;
+	else
+		progress->done_to = partition->to;
+	progress->low_water = DT_NOBEGIN;
+	progress->exhausted = false;
+}
+
+// A batch in one partition; those where nothing has expired are passed over.
+void clean_partitions(Store *store, int batch_size, CleanupProgress *progress) {
+	const int64 deleted_before = progress->deleted;
+	while (progress->deleted == deleted_before) {
+		const StorePartition *found =
+			next_partition(store, progress, GetCurrentTransactionStartTimestamp());
+		if (found == nullptr) {
+			progress->exhausted = true;
+			return;
+		}
+		// What is cleaned may run code of the owner's, which may change the description.
+		const StorePartition partition = *found;
+		Relation table = table_open(partition.relation, RowExclusiveLock);
+		clean_as_owner(table, &store->settings, batch_size, progress);
+		table_close(table, NoLock);
+		if (progress->exhausted)
+			note_partition_done(progress, &partition);
+	}
 }
 
 } // namespace
@@ -139,8 +189,10 @@ void clean_batch(Store *store, int batch_size, CleanupProgress *progress) {
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	Relation table = open_store_table(store, RowExclusiveLock);
-	require_bucket_index(table);
-	clean_as_owner(table, &store->settings, batch_size, progress);
+	if (store->is_partitioned)
+		clean_partitions(store, batch_size, progress);
+	else
+		clean_as_owner(table, &store->settings, batch_size, progress);
 	table_close(table, NoLock);
 	PopActiveSnapshot();
 	SPI_finish();
@@ -213,46 +265,17 @@ CleanupRequest cleanup_arguments(FunctionCallInfo fcinfo) {
 	return request;
 }
 
-void require_commits(FunctionCallInfo fcinfo) {
-	bool atomic = fcinfo->context == nullptr || !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic;
-	if (atomic)
-		ereport(ERROR,
-			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				errmsg("cleanup cannot run inside a transaction block"),
-				errhint("It commits after each batch: call it by itself.")));
-}
-
-// A transaction of its own for the next batch, READ COMMITTED whatever the session's default: at a
-// higher level a row that somebody just extended would be an error.
-void next_transaction() {
-	SPI_commit();
-	(void)set_config_option("transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION,
-		GUC_ACTION_LOCAL, true, 0, false);
-}
-
-void wait_between_batches(int64 microseconds) {
-	TimestampTz until = GetCurrentTimestamp() + microseconds;
-	for (;;) {
-		long wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-		if (wait <= 0)
-			return;
-		(void)WaitLatch(
-			MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-// Looked up for every batch: settings and rights may change between them.
-Store *own_store(const char *name) {
-	Store *store = find_store(name);
-	require_store_owner(store);
-	return store;
+// Those that somebody uses are for another time.
+void drop_expired_partitions(const char *name) {
+	PartitionWork work;
+	do
+		next_transaction();
+	while (drop_partition_step(own_store(name), 0, &work) == StepResult::done);
 }
 
 int64 run_cleanup(const CleanupRequest *request) {
-	CleanupProgress progress = begin_cleanup();
+	drop_expired_partitions(NameStr(request->store));
+	CleanupProgress progress = begin_cleanup(CleanupScope::everything);
 	TimestampTz start = GetCurrentTimestamp();
 	int32 store_id;
 	for (;;) {
@@ -269,7 +292,7 @@ int64 run_cleanup(const CleanupRequest *request) {
 			break;
 		if (delay > 0) {
 			next_transaction();
-			wait_between_batches(delay);
+			wait_microseconds(delay);
 		}
 	}
 	next_transaction();
@@ -291,7 +314,7 @@ SESSION_STORE_FUNCTION(session_store_cleanup) {
 		elog(ERROR, "return type must be a row type");
 	result = BlessTupleDesc(result);
 	(void)own_store(NameStr(request.store));
-	require_commits(fcinfo);
+	require_commits(fcinfo, "cleanup");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	int64 deleted = run_cleanup(&request);
 	SPI_finish();

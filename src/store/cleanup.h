@@ -7,15 +7,23 @@ namespace session_store {
 
 inline constexpr int kMaxCleanupBatch = 100000;
 
+// What a run is about in a partitioned store. Partitions whose sessions have all expired are left
+// to be dropped; the schedule leaves the others alone as well, since they are about to be.
+enum class CleanupScope : uint8_t { everything, catch_all };
+
 // How far one run of cleanup has come.
 struct CleanupProgress {
-	TimestampTz low_water; // buckets of expiry below this one are done
+	CleanupScope scope;
+	TimestampTz low_water; // buckets of expiry below this one are done, in the table of the moment
 	int64 deleted;
 	bool exhausted; // nothing is left that may be removed now
+	// Of a partitioned store: the catch-all comes first, then the partitions, oldest first.
+	bool catch_all_is_done;
+	TimestampTz done_to; // partitions that end here or earlier are done
 };
 
-inline CleanupProgress begin_cleanup() {
-	return CleanupProgress{DT_NOBEGIN, 0, false};
+inline CleanupProgress begin_cleanup(CleanupScope scope) {
+	return CleanupProgress{scope, DT_NOBEGIN, 0, false, false, DT_NOBEGIN};
 }
 
 // Removes at most `batch_size` rows that expired at least cleanup_grace ago, oldest first, passing

@@ -2,8 +2,10 @@
 #include "store/direct_update.h"
 
 #include "postgres/compat.h"
+#include "store/layout.h"
 
 extern "C" {
+#include "access/tupconvert.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
 #include "parser/parse_func.h"
@@ -20,15 +22,16 @@ bool is_our_trigger(const Trigger *trigger, Oid function) {
 			trigger->tgenabled == TRIGGER_FIRES_ALWAYS);
 }
 
-// Our row trigger runs on updates, and no other.
-bool has_our_trigger_only(Relation table) {
+// Our row trigger runs on updates, and no other. On a partition, where an update may become a
+// deletion and an insertion, there is no other trigger at all.
+bool has_our_trigger_only(Relation table, bool partitioned) {
 	List *name = lappend(NIL, makeString(pstrdup("session_store")));
 	name = lappend(name, makeString(pstrdup("row_trigger")));
 	Oid function = LookupFuncName(name, 0, nullptr, true);
 	bool found = false;
 	for (int i = 0; table->trigdesc != nullptr && i < table->trigdesc->numtriggers; i++) {
 		const Trigger *trigger = &table->trigdesc->triggers[i];
-		if (!TRIGGER_FOR_UPDATE(trigger->tgtype))
+		if (!partitioned && !TRIGGER_FOR_UPDATE(trigger->tgtype))
 			continue;
 		if (!is_our_trigger(trigger, function))
 			return false;
@@ -50,16 +53,28 @@ bool has_deferrable_index(Relation table) {
 	return found;
 }
 
-bool allows_direct_update(Store *store, Relation table) {
-	if (store->direct_update == DirectUpdates::unknown) {
-		const TupleConstr *constraints = RelationGetDescr(table)->constr;
-		bool allowed = table->rd_rel->relkind == RELKIND_RELATION &&
-			table->rd_rel->relam == HEAP_TABLE_AM_OID && !table->rd_rel->relhasrules &&
-			(constraints == nullptr ||
-				(constraints->num_check == 0 && !constraints->has_generated_stored)) &&
-			has_our_trigger_only(table) && !has_deferrable_index(table);
-		store->direct_update = allowed ? DirectUpdates::allowed : DirectUpdates::refused;
-	}
+bool allows_direct_writes(Relation table, bool partitioned) {
+	const TupleConstr *constraints = RelationGetDescr(table)->constr;
+	return table->rd_rel->relkind == RELKIND_RELATION &&
+		table->rd_rel->relam == HEAP_TABLE_AM_OID && !table->rd_rel->relhasrules &&
+		(constraints == nullptr ||
+			(constraints->num_check == 0 && !constraints->has_generated_stored)) &&
+		has_our_trigger_only(table, partitioned) && !has_deferrable_index(table);
+}
+
+bool allows_direct_update(DirectUpdates *known, Relation table, bool partitioned) {
+	if (*known == DirectUpdates::unknown)
+		*known = allows_direct_writes(table, partitioned) ? DirectUpdates::allowed
+														  : DirectUpdates::refused;
+	return *known == DirectUpdates::allowed;
+}
+
+// Whether the store's table itself lets its partitions be written.
+bool allows_partition_writes(Store *store, Relation table) {
+	if (store->direct_update == DirectUpdates::unknown)
+		store->direct_update = !table->rd_rel->relhasrules && has_our_trigger_only(table, true)
+			? DirectUpdates::allowed
+			: DirectUpdates::refused;
 	return store->direct_update == DirectUpdates::allowed;
 }
 
@@ -85,26 +100,29 @@ void insert_index_entries(Relation table, TupleTableSlot *slot, IndexUpdates upd
 	FreeExecutorState(state);
 }
 
-HeapTuple make_row(Store *store, Relation table, TupleTableSlot *before, const DirectUpdate *update,
-	TimestampTz now, int64 *version) {
-	TupleDesc descriptor = RelationGetDescr(table);
+HeapTuple make_row(
+	Store *store, TableProbe *at, const DirectUpdate *update, TimestampTz now, int64 *version) {
+	TupleDesc descriptor = RelationGetDescr(at->table);
+	TupleTableSlot *before = at->slot;
+	const StoreColumns *columns = &at->columns;
 	slot_getallattrs(before);
-	SessionRow old_row = session_row_of(store, before->tts_values, before->tts_isnull);
+	SessionRow old_row = session_row_of(columns, before->tts_values, before->tts_isnull);
 	SessionRow new_row = old_row;
 	RowChanges changes = {};
 	new_row.expire = update->expire;
-	change(&changes, store->columns.expire, TimestampTzGetDatum(update->expire), false);
+	change(&changes, columns->expire, TimestampTzGetDatum(update->expire), false);
 	if (!update->keeps_user_id) {
 		new_row.user_id = update->user_id;
 		new_row.has_user_id = !update->user_id_is_null;
-		change(&changes, store->columns.user_id, update->user_id, update->user_id_is_null);
+		change(&changes, columns->user_id, update->user_id, update->user_id_is_null);
 	}
 	// An equal payload stays as it is stored.
 	if (!update->keeps_sess && !same_value(old_row.sess, update->sess)) {
 		new_row.sess = update->sess;
-		change(&changes, store->columns.sess, update->sess, false);
+		change(&changes, columns->sess, update->sess, false);
 	}
-	*version = rules_of_update(store, &old_row, &new_row, !update->keeps_user_id, now, &changes);
+	*version =
+		rules_of_update(store, columns, &old_row, &new_row, !update->keeps_user_id, now, &changes);
 	auto *values = static_cast<Datum *>(palloc(descriptor->natts * sizeof(Datum)));
 	auto *nulls = static_cast<bool *>(palloc(descriptor->natts * sizeof(bool)));
 	memcpy(values, before->tts_values, descriptor->natts * sizeof(Datum));
@@ -116,29 +134,83 @@ HeapTuple make_row(Store *store, Relation table, TupleTableSlot *before, const D
 	return heap_form_tuple(descriptor, values, nulls);
 }
 
-} // namespace
+// The row as another partition stores it: the same columns, which may stand elsewhere.
+HeapTuple convert_row(HeapTuple row, Relation from, Relation to) {
+	TupleConversionMap *map = convert_tuples_by_name(RelationGetDescr(from), RelationGetDescr(to));
+	return map == nullptr ? row : execute_attr_map_tuple(row, map);
+}
 
-bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpdate *update,
-	TimestampTz now, int64 *version) {
-	if (!store->valid || !allows_direct_update(store, table))
-		return false;
-	require_update_right(store, table);
-	refuse_in_dual_phase(store, WriteOrigin::application);
-	LockRelationOid(RelationGetRelid(table), RowExclusiveLock);
-	if (!store->valid)
-		return false;
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(make_row(store, table, probe->slot, update, now, version), slot, true);
+bool update_in_place(Probe *probe, HeapTuple row) {
+	TableProbe *at = table_of(probe);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(at->table), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(row, slot, true);
 	TM_FailureData failure;
 	LockTupleMode lock_mode;
 	IndexUpdates updates;
 	TM_Result result =
-		table_tuple_update(table, &probe->slot->tts_tid, slot, GetCurrentCommandId(true),
+		table_tuple_update(at->table, &at->slot->tts_tid, slot, GetCurrentCommandId(true),
 			probe->snapshot, InvalidSnapshot, true, &failure, &lock_mode, &updates);
 	bool done = result == TM_Ok;
 	if (done && needs_index_entries(updates))
-		insert_index_entries(table, slot, updates);
+		insert_index_entries(at->table, slot, updates);
 	ExecDropSingleTupleTableSlot(slot);
+	return done;
+}
+
+bool move_row(Probe *probe, HeapTuple row, Relation target) {
+	TableProbe *at = table_of(probe);
+	TM_FailureData failure;
+	if (table_tuple_delete(at->table, &at->slot->tts_tid, GetCurrentCommandId(true),
+			probe->snapshot, InvalidSnapshot, true, &failure, true) != TM_Ok)
+		return false;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(target), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(convert_row(row, at->table, target), slot, false);
+	table_tuple_insert(target, slot, GetCurrentCommandId(true), 0, nullptr);
+	insert_index_entries(target, slot, kAllIndexes);
+	ExecDropSingleTupleTableSlot(slot);
+	return true;
+}
+
+// Writes the row in its partition, or moves it. False when that partition is not ours to write, or
+// the row was changed.
+bool update_partition(
+	Store *store, Probe *probe, const DirectUpdate *update, TimestampTz now, int64 *version) {
+	TableProbe *at = table_of(probe);
+	StorePartition *from = find_partition(store, RelationGetRelid(at->table));
+	StorePartition *to = partition_for(store, update->expire);
+	if (from == nullptr || to == nullptr ||
+		!allows_direct_update(&from->direct_update, at->table, true))
+		return false;
+	Relation target = from == to ? at->table : table_open(to->relation, RowExclusiveLock);
+	LockRelationOid(RelationGetRelid(at->table), RowExclusiveLock);
+	bool done = false;
+	if (store->valid && store->table_known &&
+		(from == to || allows_direct_update(&to->direct_update, target, true))) {
+		HeapTuple row = make_row(store, at, update, now, version);
+		done = from == to ? update_in_place(probe, row) : move_row(probe, row, target);
+	}
+	if (from != to)
+		table_close(target, NoLock);
+	return done;
+}
+
+} // namespace
+
+bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpdate *update,
+	TimestampTz now, int64 *version) {
+	if (!store->valid || !store->table_known)
+		return false;
+	if (store->is_partitioned ? !allows_partition_writes(store, table)
+							  : !allows_direct_update(&store->direct_update, table, false))
+		return false;
+	require_update_right(store, table);
+	refuse_in_dual_phase(store, WriteOrigin::application);
+	LockRelationOid(RelationGetRelid(table), RowExclusiveLock);
+	if (!store->valid || !store->table_known)
+		return false;
+	bool done = store->is_partitioned
+		? update_partition(store, probe, update, now, version)
+		: update_in_place(probe, make_row(store, table_of(probe), update, now, version));
 	if (done)
 		CommandCounterIncrement();
 	return done;

@@ -19,7 +19,8 @@ struct DirectUpdate {
 	bool keeps_user_id;
 };
 
-// Updates the row that `probe` stands on. False, and nothing changed, when that cannot be done this
+// Updates the row that `probe` stands on, and moves it to another partition where its new expiry
+// belongs there. False, and nothing changed, when that cannot be done this
 // way: somebody else changed the row meanwhile, or the table has triggers, rules or constraints of
 // its user's. The caller then runs the statement. ERROR when the caller may not update the table.
 bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpdate *update,

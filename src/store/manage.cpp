@@ -8,8 +8,10 @@
 #include "postgres/compat.h"
 #include "postgres/identity.h"
 #include "postgres/pg.h"
+#include "store/partitions.h"
 #include "store/plans.h"
 #include "store/registry.h"
+#include "store/table_ddl.h"
 #include "store/tombstones.h"
 
 extern "C" {
@@ -21,75 +23,25 @@ namespace session_store {
 
 namespace {
 
-// Room for HOT updates of nearly every row, and a vacuum that keeps up with them.
-constexpr const char *kStorageOptions =
-	"fillfactor = 80, vacuum_truncate = false, toast.vacuum_truncate = false, "
-	"autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, "
-	"autovacuum_vacuum_insert_scale_factor = 0.1, autovacuum_analyze_scale_factor = 0.05, "
-	"autovacuum_vacuum_cost_delay = 1";
-
-// The defaults use functions of pg_catalog only, so that the table works without the extension.
-// expire_bucket is the hour of expire, under the only index over expiry, which most touches leave
-// alone. The row trigger keeps it, not a generated column: PostgreSQL parses the expression of a
-// generated column or a CHECK anew for each statement, a sixth of the cost of an upsert. A row
-// written past the trigger gets the first bucket, where cleanup looks at its expire every time.
-// What a touch changes stands side by side: WAL holds the bytes from the first change to the last.
-#ifdef USE_LZ4
-#define COMPRESSION_OF_PAYLOAD " COMPRESSION lz4"
-#else
-#define COMPRESSION_OF_PAYLOAD ""
-#endif
-constexpr const char *kCreateTable =
-	"CREATE TABLE %s ("
-	"sid text COLLATE pg_catalog.\"C\" NOT NULL PRIMARY KEY, "
-	"sess %s" COMPRESSION_OF_PAYLOAD " NOT NULL, "
-	"user_id text, "
-	"created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), "
-	"updated_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), "
-	"expire timestamptz(3) NOT NULL, "
-	"version bigint NOT NULL DEFAULT "
-	"(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::bigint, "
-	"expire_bucket timestamptz NOT NULL DEFAULT '-infinity'"
-	") WITH (%s)";
-
 // Functions an application calls; the rest is for those who manage stores.
 constexpr const char *kAppFunctions[] = {"upsert", "upsert_bytes", "get", "get_bytes",
 	"get_versioned", "get_and_touch", "get_bytes_and_touch", "get_many", "get_many_bytes", "touch",
 	"merge", "expire", "destroy", "expire_user", "user_sessions", "user_sessions_bytes", "routing",
 	"owner"};
 
-void execute(const char *statement) {
-	if (SPI_execute(statement, false, 0) < 0)
-		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(SPI_result));
-}
-
-Oid create_table(const char *schema, const char *name, const char *payload) {
-	const char *table = quote_qualified_identifier(schema, name);
-	execute(psprintf(kCreateTable, table, payload, kStorageOptions));
-	execute(psprintf("CREATE INDEX ON %s (expire_bucket)", table));
-	execute(psprintf("CREATE INDEX ON %s (user_id) WHERE user_id IS NOT NULL", table));
-	execute(psprintf("CREATE TRIGGER session_store BEFORE INSERT OR UPDATE OR DELETE ON %s "
-					 "FOR EACH ROW EXECUTE FUNCTION session_store.row_trigger()",
-		table));
-	execute(psprintf("CREATE TRIGGER session_store_guard AFTER INSERT ON %s "
-					 "FOR EACH ROW EXECUTE FUNCTION session_store.row_trigger()",
-		table));
-	for (const char *trigger : {"session_store", "session_store_guard"})
-		execute(
-			psprintf("ALTER TRIGGER %s ON %s DEPENDS ON EXTENSION session_store", trigger, table));
-	return get_relname_relid(name, get_namespace_oid(schema, false));
-}
-
-void register_store(const char *name, Oid relation, const char *payload) {
-	static const Oid types[] = {NAMEOID, OIDOID, TEXTOID};
+void register_store(
+	const char *name, Oid relation, const char *payload, Interval *partition_interval) {
+	static const Oid types[] = {NAMEOID, OIDOID, TEXTOID, INTERVALOID};
 	NameData store;
 	namestrcpy(&store, name);
-	Datum values[] = {
-		NameGetDatum(&store), ObjectIdGetDatum(relation), CStringGetTextDatum(payload)};
+	Datum values[] = {NameGetDatum(&store), ObjectIdGetDatum(relation),
+		CStringGetTextDatum(payload), PointerGetDatum(partition_interval)};
+	const char nulls[] = {' ', ' ', ' ', partition_interval == nullptr ? 'n' : ' ', '\0'};
 	Identity caller = enter_extension_owner();
-	if (SPI_execute_with_args("INSERT INTO session_store.registry (store, relation, payload) "
-							  "VALUES ($1, $2, $3)",
-			3, const_cast<Oid *>(types), values, nullptr, false, 0) < 0)
+	if (SPI_execute_with_args(
+			"INSERT INTO session_store.registry (store, relation, payload, partition_interval) "
+			"VALUES ($1, $2, $3, $4)",
+			lengthof(types), const_cast<Oid *>(types), values, nulls, false, 0) < 0)
 		elog(ERROR, "could not register a store: %s", SPI_result_code_string(SPI_result));
 	leave_identity(&caller);
 }
@@ -129,7 +81,7 @@ const char *name_argument(FunctionCallInfo fcinfo, int number, const char *what)
 // What grant_app and grant_admin give is granted by the extension's owner, who alone can.
 void grant_as_extension(const char *what, const char *role) {
 	Identity caller = enter_extension_owner();
-	execute(psprintf("GRANT %s TO %s", what, quote_identifier(role)));
+	execute_ddl(psprintf("GRANT %s TO %s", what, quote_identifier(role)));
 	leave_identity(&caller);
 }
 
@@ -156,11 +108,9 @@ SESSION_STORE_FUNCTION(session_store_create_store) {
 		ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("payload must be \"jsonb\" or \"bytea\", not \"%s\"", payload)));
-	if (!PG_ARGISNULL(2))
-		ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("partitioned stores are not supported yet"),
-				errhint("Leave out partition_interval.")));
+	Interval *partition_interval = PG_ARGISNULL(2) ? nullptr : PG_GETARG_INTERVAL_P(2);
+	if (partition_interval != nullptr)
+		(void)partition_interval_of(partition_interval);
 	if (PG_ARGISNULL(3))
 		ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_SCHEMA),
@@ -174,8 +124,12 @@ SESSION_STORE_FUNCTION(session_store_create_store) {
 				errmsg("relation \"%s\" already exists in schema \"%s\"", name, schema),
 				errhint("Give the store another name, or give another table_schema.")));
 	SPI_connect();
-	Oid relation = create_table(schema, name, payload);
-	register_store(name, relation, payload);
+	bool partitioned = partition_interval != nullptr;
+	Oid relation = create_table(schema, name, session_columns(payload), partitioned);
+	create_triggers(relation, partitioned);
+	register_store(name, relation, payload, partition_interval);
+	if (partitioned)
+		make_first_partitions(name);
 	SPI_finish();
 	PG_RETURN_OID(relation);
 }
@@ -188,16 +142,18 @@ SESSION_STORE_FUNCTION(session_store_drop_store) {
 	bool keep_table = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
 	Relation table = open_store_table(store, AccessExclusiveLock);
 	require_store_owner(store);
+	bool partitioned = store->is_partitioned;
 	table_close(table, NoLock);
 	const char *name = quoted_table(store);
 	int32 id = store->settings.id;
 	SPI_connect();
 	if (keep_table) {
-		execute(psprintf("DROP TRIGGER IF EXISTS session_store ON %s", name));
-		execute(psprintf("DROP TRIGGER IF EXISTS session_store_guard ON %s", name));
+		execute_ddl(psprintf("DROP TRIGGER IF EXISTS session_store ON %s", name));
+		if (!partitioned)
+			execute_ddl(psprintf("DROP TRIGGER IF EXISTS session_store_guard ON %s", name));
 		unregister_store(id);
 	} else {
-		execute(psprintf("DROP TABLE %s", name)); // on_drop does the rest
+		execute_ddl(psprintf("DROP TABLE %s", name)); // on_drop does the rest
 	}
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -242,12 +198,12 @@ SESSION_STORE_FUNCTION(session_store_grant_app) {
 	table_close(table, NoLock);
 	const char *grantee = quote_identifier(role);
 	SPI_connect();
-	execute(
+	execute_ddl(
 		psprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s", quoted_table(store), grantee));
 	Oid schema = get_rel_namespace(store->settings.relation);
 	// A schema of somebody else's may be open to the role already; its owner says so, not we.
 	if (!may_use_schema(schema, get_role_oid(role, false)))
-		execute(psprintf("GRANT USAGE ON SCHEMA %s TO %s",
+		execute_ddl(psprintf("GRANT USAGE ON SCHEMA %s TO %s",
 			quote_identifier(get_namespace_name(schema)), grantee));
 	grant_as_extension("USAGE ON SCHEMA session_store", role);
 	for (const char *function : kAppFunctions)

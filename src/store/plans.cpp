@@ -56,6 +56,25 @@ constexpr PlanText kPlans[kStorePlans] = {
 	 "WHERE user_id = $1 AND expire > $2 "
 	 "ORDER BY created_at, sid",
 		2, {TEXTOID, TIMESTAMPTZOID}},
+	// insert: sid, sess, user_id, expire
+	{"INSERT INTO %s (sid, sess, user_id, expire) VALUES ($1, $2, $3, $4) RETURNING version", 4,
+		{TEXTOID, InvalidOid, TEXTOID, TIMESTAMPTZOID}},
+	// update: sid, sess, user_id, expire, now
+	{"UPDATE %s SET sess = $2, expire = $4, user_id = "
+	 "CASE WHEN expire > $5 THEN coalesce($3, user_id) ELSE $3 END "
+	 "WHERE sid = $1 RETURNING version",
+		5, {TEXTOID, InvalidOid, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
+	// update_not_live: sid, sess, user_id, expire, now
+	{"UPDATE %s SET sess = $2, expire = $4, user_id = $3 "
+	 "WHERE sid = $1 AND expire <= $5 RETURNING version",
+		5, {TEXTOID, InvalidOid, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
+	// user_sids: user, the sid to keep, now
+	{"SELECT sid FROM %s WHERE user_id = $1 AND expire > $3 AND ($2 IS NULL OR sid <> $2) "
+	 "ORDER BY sid",
+		3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}},
+	// expire_sids: user, sids, now
+	{"DELETE FROM %s WHERE sid = ANY ($2) AND user_id = $1 AND expire > $3", 3,
+		{TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID}},
 };
 
 } // namespace

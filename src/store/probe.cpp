@@ -23,52 +23,18 @@ bool under_row_security(Relation table) {
 		check_enable_rls(RelationGetRelid(table), InvalidOid, true) == RLS_ENABLED;
 }
 
-bool scan_for_row(Probe *probe, text *sid) {
-	if (probe->scan == nullptr)
-		probe->scan = begin_index_scan(probe->table, probe->index, probe->snapshot, 1);
-	ScanKeyData key;
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
-	index_rescan(probe->scan, &key, 1, nullptr, 0);
-	return index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot);
-}
-
-// Puts the row of `sid` that the snapshot sees into the probe's slot.
-bool fetch_row(Probe *probe, text *sid) {
-	Lookup result = look_up(&probe->lookup, sid, probe->snapshot, probe->slot);
-	return result == Lookup::undecided ? scan_for_row(probe, sid) : result == Lookup::found;
-}
-
-} // namespace
-
-Probe begin_probe(const Store *store, Relation table, Snapshot snapshot) {
-	Probe probe = {};
-	probe.store = store;
+TableProbe open_table_probe(
+	Relation table, Oid sid_index, const StoreColumns *columns, Snapshot snapshot) {
+	TableProbe probe = {};
 	probe.table = table;
-	probe.index = index_open(store->sid_index, AccessShareLock);
-	probe.snapshot = snapshot;
+	probe.index = index_open(sid_index, AccessShareLock);
+	probe.columns = *columns;
 	probe.slot = table_slot_create(table, nullptr);
 	probe.lookup = begin_lookup(table, probe.index, snapshot);
 	return probe;
 }
 
-Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload) {
-	Found found = {};
-	if (!fetch_row(probe, sid))
-		return found;
-	const StoreColumns *columns = &probe->store->columns;
-	found.present = true;
-	found.expire = column_value(probe->slot, columns->expire);
-	found.live = found.expire > now;
-	found.version = column_value(probe->slot, columns->version);
-	if (found.live && want_payload) {
-		bool is_null;
-		Datum sess = slot_getattr(probe->slot, columns->sess, &is_null);
-		found.sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
-	}
-	return found;
-}
-
-void end_probe(Probe *probe) {
+void close_table_probe(TableProbe *probe) {
 	if (probe->scan != nullptr)
 		index_endscan(probe->scan);
 	end_lookup(&probe->lookup);
@@ -76,17 +42,120 @@ void end_probe(Probe *probe) {
 	index_close(probe->index, AccessShareLock);
 }
 
-Found probe_once(
-	const Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
-	Probe probe = begin_probe(store, table, GetActiveSnapshot());
+bool scan_for_row(TableProbe *probe, text *sid, Snapshot snapshot) {
+	if (probe->scan == nullptr)
+		probe->scan = begin_index_scan(probe->table, probe->index, snapshot, 1);
+	ScanKeyData key;
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(sid));
+	index_rescan(probe->scan, &key, 1, nullptr, 0);
+	return index_getnext_slot(probe->scan, ForwardScanDirection, probe->slot);
+}
+
+// Puts the row of `sid` that the snapshot sees into the slot.
+bool fetch_row(TableProbe *probe, text *sid, Snapshot snapshot) {
+	Lookup result = look_up(&probe->lookup, sid, snapshot, probe->slot);
+	return result == Lookup::undecided ? scan_for_row(probe, sid, snapshot)
+									   : result == Lookup::found;
+}
+
+void open_partitions(Probe *probe) {
+	probe->partition_count = probe->store->partition_count;
+	probe->partitions =
+		static_cast<TableProbe *>(palloc0(Max(probe->partition_count, 1) * sizeof(TableProbe)));
+}
+
+void close_partitions(Probe *probe) {
+	for (int i = 0; i < probe->partition_count; i++) {
+		TableProbe *partition = &probe->partitions[i];
+		if (partition->table == nullptr)
+			continue;
+		close_table_probe(partition);
+		table_close(partition->table, NoLock);
+	}
+	pfree(probe->partitions);
+}
+
+// Of the partition with that number, opened if need be; null where it cannot hold what is wanted.
+TableProbe *open_partition(Probe *probe, int number, TimestampTz now) {
+	const StorePartition *partition = &probe->store->partitions[number];
+	if (probe->wanted == Wanted::live && !partition->is_catch_all && partition->to <= now)
+		return nullptr;
+	TableProbe *opened = &probe->partitions[number];
+	if (opened->table == nullptr)
+		*opened = open_table_probe(table_open(partition->relation, AccessShareLock),
+			partition->sid_index, &partition->columns, probe->snapshot);
+	return opened;
+}
+
+TableProbe *find_in_partitions(Probe *probe, text *sid, TimestampTz now) {
+	for (;;) {
+		for (int i = 0; probe->store->table_known && i < probe->partition_count; i++) {
+			TableProbe *partition = open_partition(probe, i, now);
+			if (partition != nullptr && fetch_row(partition, sid, probe->snapshot)) {
+				probe->at = i;
+				return partition;
+			}
+		}
+		if (probe->store->table_known)
+			return nullptr;
+		// A partition was made meanwhile, out of the catch-all that we looked at last.
+		close_partitions(probe);
+		table_close(open_store_table(probe->store, AccessShareLock), NoLock);
+		open_partitions(probe);
+	}
+}
+
+} // namespace
+
+Probe begin_probe(Store *store, Relation table, Snapshot snapshot, Wanted wanted) {
+	Probe probe = {};
+	probe.store = store;
+	probe.table = table;
+	probe.snapshot = snapshot;
+	probe.wanted = wanted;
+	if (store->is_partitioned)
+		open_partitions(&probe);
+	else
+		probe.whole = open_table_probe(table, store->sid_index, &store->columns, snapshot);
+	return probe;
+}
+
+Found find(Probe *probe, text *sid, TimestampTz now, bool want_payload) {
+	Found found = {};
+	TableProbe *at = probe->partitions != nullptr        ? find_in_partitions(probe, sid, now)
+		: fetch_row(&probe->whole, sid, probe->snapshot) ? &probe->whole
+														 : nullptr;
+	if (at == nullptr)
+		return found;
+	found.present = true;
+	found.expire = column_value(at->slot, at->columns.expire);
+	found.live = found.expire > now;
+	found.version = column_value(at->slot, at->columns.version);
+	if (found.live && want_payload) {
+		bool is_null;
+		Datum sess = slot_getattr(at->slot, at->columns.sess, &is_null);
+		found.sess = PointerGetDatum(PG_DETOAST_DATUM_COPY(sess));
+	}
+	return found;
+}
+
+void end_probe(Probe *probe) {
+	if (probe->partitions != nullptr)
+		close_partitions(probe);
+	else
+		close_table_probe(&probe->whole);
+}
+
+Found probe_once(Store *store, Relation table, text *sid, TimestampTz now, bool want_payload) {
+	Probe probe = begin_probe(store, table, GetActiveSnapshot(), Wanted::live);
 	Found found = find(&probe, sid, now, want_payload);
 	end_probe(&probe);
 	return found;
 }
 
-bool is_live_now(const Store *store, Relation table, text *sid, TimestampTz now) {
+bool is_live_now(Store *store, Relation table, text *sid, TimestampTz now) {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Probe probe = begin_probe(store, table, snapshot);
+	Probe probe = begin_probe(store, table, snapshot, Wanted::live);
 	Found found = find(&probe, sid, now, false);
 	end_probe(&probe);
 	UnregisterSnapshot(snapshot);
@@ -103,10 +172,7 @@ bool may_probe(Store *store, Relation table) {
 	return true;
 }
 
-Relation open_for_probe(Store *store) {
-	Relation table = open_store_table(store, AccessShareLock);
-	if (may_probe(store, table))
-		return table;
+void refuse_row_security(Store *store, Relation table) {
 	if (under_row_security(table))
 		ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -114,6 +180,13 @@ Relation open_for_probe(Store *store) {
 					RelationGetRelationName(table), NameStr(store->name)),
 				errhint("The session functions do not work under row-level security: call them as "
 						"the owner of the table, or disable it.")));
+}
+
+Relation open_for_probe(Store *store) {
+	Relation table = open_store_table(store, AccessShareLock);
+	if (may_probe(store, table))
+		return table;
+	refuse_row_security(store, table);
 	aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, RelationGetRelationName(table));
 	return nullptr;
 }

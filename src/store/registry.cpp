@@ -11,11 +11,12 @@
 #include "postgres/compat.h"
 #include "postgres/interval.h"
 #include "postgres/pg.h"
+#include "store/layout.h"
 
 extern "C" {
 #include "access/xlog.h"
 #include "catalog/dependency.h"
-#include "catalog/pg_am.h"
+#include "catalog/partition.h"
 #include "storage/lwlock.h"
 #include "utils/catcache.h"
 #include "utils/hsearch.h"
@@ -64,12 +65,15 @@ HTAB *cache = nullptr;
 Oid cached_registry = InvalidOid;
 List *retired_plans = NIL; // in CacheMemoryContext
 
+uint64 stale_marks = 0;
+
 void mark_stale(Oid relation) {
+	stale_marks++;
 	HASH_SEQ_STATUS status;
 	hash_seq_init(&status, cache);
 	while (auto *store = static_cast<Store *>(hash_seq_search(&status))) {
 		if (!OidIsValid(relation) || store->settings.relation == relation ||
-			store->sid_index == relation) {
+			store->sid_index == relation || has_partition(store, relation)) {
 			store->valid = false;
 			store->table_known = false;
 		}
@@ -168,6 +172,8 @@ void fill_settings(
 	settings->touch_granularity = duration(values, nulls, kTouchGranularity);
 	settings->logout_guard = duration(values, nulls, kLogoutGuard);
 	settings->partition_interval = duration(values, nulls, kPartitionInterval);
+	settings->partition_is_month = !nulls[kPartitionInterval - 1] &&
+		is_calendar_month(DatumGetIntervalP(value(kPartitionInterval)));
 	settings->partitions_ahead = DatumGetInt32(value(kPartitionsAhead));
 	settings->cleanup_interval = duration(values, nulls, kCleanupInterval);
 	settings->cleanup_batch_size = DatumGetInt32(value(kCleanupBatchSize));
@@ -260,66 +266,6 @@ Store *lookup(const char *name) {
 	return fill_entry(store) ? store : nullptr;
 }
 
-AttrNumber column(Relation relation, const char *name, Oid type) {
-	TupleDesc descriptor = RelationGetDescr(relation);
-	for (int i = 0; i < descriptor->natts; i++) {
-		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
-		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0 &&
-			attribute->atttypid == type)
-			return attribute->attnum;
-	}
-	ereport(ERROR,
-		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			errmsg("table \"%s\" of a session store has no column \"%s\" of type %s",
-				RelationGetRelationName(relation), name, format_type_be(type)),
-			errhint("Restore the column, or take the store away with "
-					"session_store.drop_store().")));
-	return InvalidAttrNumber;
-}
-
-// The unique index that finds a sid: on sid alone, whole, and checked at once.
-Oid find_sid_index(Relation relation, AttrNumber sid) {
-	Oid result = InvalidOid;
-	List *indexes = RelationGetIndexList(relation);
-	ListCell *cell;
-	foreach (cell, indexes) {
-		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-		if (form->indisunique && form->indisvalid && form->indimmediate && form->indnkeyatts == 1 &&
-			form->indkey.values[0] == sid && index->rd_rel->relam == BTREE_AM_OID &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr))
-			result = RelationGetRelid(index);
-		index_close(index, AccessShareLock);
-		if (OidIsValid(result))
-			break;
-	}
-	list_free(indexes);
-	if (!OidIsValid(result))
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("table \"%s\" of a session store has no unique index on \"sid\"",
-					RelationGetRelationName(relation)),
-				errhint("Restore its primary key.")));
-	return result;
-}
-
-void describe_table(Store *store, Relation relation) {
-	StoreColumns *columns = &store->columns;
-	columns->sid = column(relation, "sid", TEXTOID);
-	columns->sess =
-		column(relation, "sess", store->settings.payload == Payload::jsonb ? JSONBOID : BYTEAOID);
-	columns->user_id = column(relation, "user_id", TEXTOID);
-	columns->expire = column(relation, "expire", TIMESTAMPTZOID);
-	columns->created_at = column(relation, "created_at", TIMESTAMPTZOID);
-	columns->updated_at = column(relation, "updated_at", TIMESTAMPTZOID);
-	columns->version = column(relation, "version", INT8OID);
-	columns->expire_bucket = column(relation, "expire_bucket", TIMESTAMPTZOID);
-	store->sid_index = find_sid_index(relation, columns->sid);
-	store->direct_update = DirectUpdates::unknown;
-	store->may_select = store->may_update = InvalidOid;
-	store->table_known = true;
-}
-
 } // namespace
 
 Oid extension_table(const char *name) {
@@ -351,6 +297,10 @@ Oid extension_owner() {
 	return owner;
 }
 
+uint64 stale_descriptions() {
+	return stale_marks;
+}
+
 Store *find_store(const char *name) {
 	Store *store = lookup(name);
 	if (store == nullptr)
@@ -360,30 +310,53 @@ Store *find_store(const char *name) {
 	return store;
 }
 
-Store *find_store_of(Relation relation) {
-	init_cache();
-	Oid oid = RelationGetRelid(relation);
-	Store *found = nullptr;
+// The store of that table, as the cache knows it or the registry.
+static Store *find_store_by_table(Oid table) {
 	HASH_SEQ_STATUS status;
 	hash_seq_init(&status, cache);
 	while (auto *store = static_cast<Store *>(hash_seq_search(&status))) {
-		if (store->valid && store->settings.relation == oid) {
-			found = store;
+		if (store->valid && store->settings.relation == table) {
 			hash_seq_term(&status);
-			break;
+			return store;
 		}
 	}
-	if (found == nullptr) {
-		ScanKeyData key;
-		StoreSettings settings;
-		ScanKeyInit(&key, kRelation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
-		if (!read_registry_row("registry_relation_key", &key, &settings, nullptr))
-			return nullptr;
-		found = lookup(NameStr(settings.name));
+	ScanKeyData key;
+	StoreSettings settings;
+	ScanKeyInit(&key, kRelation, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+	if (!read_registry_row("registry_relation_key", &key, &settings, nullptr))
+		return nullptr;
+	return lookup(NameStr(settings.name));
+}
+
+// A partition is known by its store once that has been described.
+static Store *find_store_by_partition(Oid partition) {
+	HASH_SEQ_STATUS status;
+	hash_seq_init(&status, cache);
+	while (auto *store = static_cast<Store *>(hash_seq_search(&status))) {
+		if (store->valid && store->table_known && has_partition(store, partition)) {
+			hash_seq_term(&status);
+			return store;
+		}
 	}
-	if (found != nullptr && !found->table_known)
-		describe_table(found, relation);
-	return found;
+	Store *store = find_store_by_table(get_partition_parent(partition, true));
+	return store != nullptr ? store : find_store_by_table(partition);
+}
+
+Store *find_store_of(Relation relation) {
+	init_cache();
+	if (!relation->rd_rel->relispartition) {
+		Store *store = find_store_by_table(RelationGetRelid(relation));
+		if (store != nullptr && !store->table_known)
+			describe_table(store, relation);
+		return store;
+	}
+	Store *store = find_store_by_partition(RelationGetRelid(relation));
+	if (store != nullptr && !store->table_known) {
+		Relation table = table_open(store->settings.relation, AccessShareLock);
+		describe_table(store, table);
+		table_close(table, NoLock);
+	}
+	return store;
 }
 
 Relation open_store_table(Store *store, LOCKMODE lockmode) {

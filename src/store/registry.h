@@ -26,6 +26,7 @@ struct StoreSettings {
 	int64 touch_granularity;
 	int64 logout_guard;
 	int64 partition_interval; // 0: not partitioned
+	bool partition_is_month;  // a calendar month, rather than so many microseconds
 	int32 partitions_ahead;
 	int64 cleanup_interval;
 	int32 cleanup_batch_size;
@@ -67,11 +68,29 @@ enum class StorePlan : uint8_t {
 	merge,
 	expire_user,
 	user_sessions,
+	// Of partitioned tables, where a row is locked or known to be absent before.
+	insert,
+	update,
+	update_not_live,
+	user_sids,
+	expire_sids,
 };
-inline constexpr int kStorePlans = 9;
+inline constexpr int kStorePlans = 14;
 
 // Whether a session can be updated without a statement, see store/direct_update.h.
 enum class DirectUpdates : uint8_t { unknown, allowed, refused };
+
+// One partition of a store's table. Those that hold a range come first, newest first; a catch-all
+// has no range: what no other partition takes, or what never expires.
+struct StorePartition {
+	Oid relation;
+	Oid sid_index; // unique index on sid alone
+	TimestampTz from;
+	TimestampTz to;
+	bool is_catch_all;
+	StoreColumns columns;
+	DirectUpdates direct_update;
+};
 
 // A store as backends use it. The pointer stays valid for the life of the backend; its contents are
 // those of the last lookup.
@@ -82,8 +101,11 @@ struct Store {
 	ArrayType *user_id_path; // null when there is none; in the cache's memory
 	bool table_known;        // what follows describes the table as it is
 	StoreColumns columns;
-	Oid sid_index; // unique index on sid alone
+	Oid sid_index; // unique index on sid alone; none on a partitioned table
 	DirectUpdates direct_update;
+	bool is_partitioned;
+	int partition_count;
+	StorePartition *partitions; // as long as the table stays known
 	Oid may_select; // the user last found to have the right, as long as no right or role changed
 	Oid may_update;
 	SPIPlanPtr plans[kStorePlans]; // saved, null until first used
@@ -91,8 +113,11 @@ struct Store {
 
 // The store of that name. ERROR undefined_object when there is none, with a hint.
 Store *find_store(const char *name);
-// The store whose open table is `relation`, described as it is now, or null.
+// The store whose open table, or partition of it, is `relation`, described as it is now, or null.
 Store *find_store_of(Relation relation);
+
+// Counts the messages that may have made what was read of a table out of date.
+uint64 stale_descriptions();
 
 // Opens the store's table with `lockmode` and makes sure that `store` describes it as it is now.
 // ERROR when the table is gone or is no session table any more.

@@ -38,8 +38,8 @@ TimestampTz bucket_of(TimestampTz expire) {
 	return expire - (into_hour < 0 ? into_hour + USECS_PER_HOUR : into_hour);
 }
 
-void change_bucket(const Store *store, TimestampTz expire, RowChanges *changes) {
-	change(changes, store->columns.expire_bucket, TimestampTzGetDatum(bucket_of(expire)), false);
+void change_bucket(const StoreColumns *columns, TimestampTz expire, RowChanges *changes) {
+	change(changes, columns->expire_bucket, TimestampTzGetDatum(bucket_of(expire)), false);
 }
 
 bool same_user(Datum a, bool a_is_null, Datum b, bool b_is_null) {
@@ -48,8 +48,8 @@ bool same_user(Datum a, bool a_is_null, Datum b, bool b_is_null) {
 
 // When the payload changed and the statement gave no user_id, user_id_path says who it is. A
 // payload without a user takes away only the user that the payload before it had given.
-void change_user_id(
-	const Store *store, const SessionRow *before, const SessionRow *after, RowChanges *changes) {
+void change_user_id(const Store *store, const StoreColumns *columns, const SessionRow *before,
+	const SessionRow *after, RowChanges *changes) {
 	Datum user_id;
 	bool is_null;
 	if (!same_user(before->user_id, !before->has_user_id, after->user_id, !after->has_user_id) ||
@@ -62,13 +62,12 @@ void change_user_id(
 		if (!same_user(before->user_id, !before->has_user_id, old_user_id, old_is_null))
 			return;
 	}
-	change(changes, store->columns.user_id, user_id, is_null);
+	change(changes, columns->user_id, user_id, is_null);
 }
 
 } // namespace
 
-SessionRow session_row_of(const Store *store, const Datum *values, const bool *nulls) {
-	const StoreColumns *columns = &store->columns;
+SessionRow session_row_of(const StoreColumns *columns, const Datum *values, const bool *nulls) {
 	SessionRow row;
 	row.sid = values[columns->sid - 1];
 	row.has_sid = !nulls[columns->sid - 1];
@@ -82,11 +81,11 @@ SessionRow session_row_of(const Store *store, const Datum *values, const bool *n
 	return row;
 }
 
-SessionRow read_session_row(const Store *store, HeapTuple row, TupleDesc descriptor) {
+SessionRow read_session_row(const StoreColumns *columns, HeapTuple row, TupleDesc descriptor) {
 	auto *values = static_cast<Datum *>(palloc(descriptor->natts * sizeof(Datum)));
 	auto *nulls = static_cast<bool *>(palloc(descriptor->natts * sizeof(bool)));
 	heap_deform_tuple(row, descriptor, values, nulls);
-	return session_row_of(store, values, nulls);
+	return session_row_of(columns, values, nulls);
 }
 
 void change(RowChanges *changes, AttrNumber column, Datum value, bool is_null) {
@@ -101,18 +100,18 @@ HeapTuple changed_row(HeapTuple row, TupleDesc descriptor, RowChanges *changes) 
 		row, descriptor, changes->count, changes->columns, changes->values, changes->nulls);
 }
 
-void rules_of_insert(const Store *store, const SessionRow *row, RowChanges *changes) {
+void rules_of_insert(
+	const Store *store, const StoreColumns *columns, const SessionRow *row, RowChanges *changes) {
 	check_sid(DatumGetTextPP(row->sid));
-	change_bucket(store, row->expire, changes);
+	change_bucket(columns, row->expire, changes);
 	Datum user_id;
 	bool is_null;
 	if (!row->has_user_id && user_id_of_payload(row->sess, store, &user_id, &is_null))
-		change(changes, store->columns.user_id, user_id, is_null);
+		change(changes, columns->user_id, user_id, is_null);
 }
 
-int64 rules_of_update(const Store *store, const SessionRow *before, const SessionRow *after,
-	bool user_id_is_settled, TimestampTz now, RowChanges *changes) {
-	const StoreColumns *columns = &store->columns;
+int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
+	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes) {
 	bool payload_changed = !same_value(before->sess, after->sess);
 	bool revived = before->expire <= now && after->expire > now;
 	int64 version = before->version;
@@ -124,9 +123,9 @@ int64 rules_of_update(const Store *store, const SessionRow *before, const Sessio
 	}
 	change(changes, columns->version, Int64GetDatum(version), false);
 	change(changes, columns->updated_at, TimestampTzGetDatum(now), false);
-	change_bucket(store, after->expire, changes);
+	change_bucket(columns, after->expire, changes);
 	if (payload_changed && !user_id_is_settled)
-		change_user_id(store, before, after, changes);
+		change_user_id(store, columns, before, after, changes);
 	return version;
 }
 

@@ -20,8 +20,9 @@ struct SessionRow {
 	int64 version;
 };
 
-SessionRow session_row_of(const Store *store, const Datum *values, const bool *nulls);
-SessionRow read_session_row(const Store *store, HeapTuple row, TupleDesc descriptor);
+// `columns` are those of the table or partition that the row is in.
+SessionRow session_row_of(const StoreColumns *columns, const Datum *values, const bool *nulls);
+SessionRow read_session_row(const StoreColumns *columns, HeapTuple row, TupleDesc descriptor);
 
 inline constexpr int kMaxChanges = 8;
 
@@ -38,13 +39,14 @@ HeapTuple changed_row(HeapTuple row, TupleDesc descriptor, RowChanges *changes);
 
 // Adds what a new row needs: expire_bucket, and user_id where the caller gave none. ERROR when its
 // sid is empty or too long. The row has a sid, a payload and an expiry.
-void rules_of_insert(const Store *store, const SessionRow *row, RowChanges *changes);
+void rules_of_insert(
+	const Store *store, const StoreColumns *columns, const SessionRow *row, RowChanges *changes);
 
 // Adds what follows from an update: version, updated_at, expire_bucket, created_at when an expired
 // session comes back, and user_id where the payload changed and the caller gave none. Returns the
 // version. Both rows have a payload and an expiry.
-int64 rules_of_update(const Store *store, const SessionRow *before, const SessionRow *after,
-	bool user_id_is_settled, TimestampTz now, RowChanges *changes);
+int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
+	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes);
 
 // Until changes in PostgreSQL reach Redis, a write that would be lost is refused.
 void refuse_in_dual_phase(const Store *store, WriteOrigin origin);

@@ -8,8 +8,10 @@
 #include "store/arguments.h"
 #include "store/direct_update.h"
 #include "store/merge_patch.h"
+#include "store/one_row.h"
 #include "store/plans.h"
 #include "store/probe.h"
+#include "store/row_lock.h"
 #include "store/tombstones.h"
 #include "store/write_origin.h"
 
@@ -18,6 +20,8 @@ namespace session_store {
 namespace {
 
 constexpr const char *kAllPresent = nullptr;
+// With a sid locked its row can be moved or removed, but not made, by somebody else.
+constexpr int kMostAttempts = 100;
 
 // Runs a saved statement that writes at most one session. Returns the number of rows, and the first
 // column of the first row, if there is one, in *result (pass by value types only).
@@ -25,7 +29,8 @@ uint64 run_write(Store *store, Relation table, StorePlan kind, Datum *values, co
 	WriteOrigin origin, bool user_id_settled, Datum *result) {
 	SPI_connect();
 	SPIPlanPtr plan = store_plan(store, kind);
-	begin_write(RelationGetRelid(table), origin, user_id_settled);
+	// Whoever runs the plan that only inserts has made sure of that.
+	begin_write(RelationGetRelid(table), origin, user_id_settled, kind == StorePlan::insert);
 	if (SPI_execute_plan(plan, values, nulls, false, 0) < 0)
 		elog(ERROR, "could not write a session: %s", SPI_result_code_string(SPI_result));
 	end_write();
@@ -56,14 +61,15 @@ struct Upsert {
 	TimestampTz now;
 };
 
-enum class Outcome : uint8_t { done, refused, undecided };
+// Undecided: where the row was seen, or that none was.
+enum class Outcome : uint8_t { done, refused, present, absent };
 
 // Updates the session where it stands, or sees that its version is not the expected one.
 Outcome upsert_directly(const Upsert *upsert, Relation table, int64 *version) {
 	Snapshot snapshot = writer_snapshot();
-	Probe probe = begin_probe(upsert->store, table, snapshot);
+	Probe probe = begin_probe(upsert->store, table, snapshot, Wanted::any);
 	Found found = find(&probe, upsert->sid, upsert->now, false);
-	Outcome outcome = Outcome::undecided;
+	Outcome outcome = found.present ? Outcome::present : Outcome::absent;
 	int64 current = found.live ? found.version : 0;
 	if (upsert->has_version && upsert->version != current) {
 		outcome = Outcome::refused;
@@ -83,10 +89,7 @@ Outcome upsert_directly(const Upsert *upsert, Relation table, int64 *version) {
 	return outcome;
 }
 
-Outcome upsert_by_statement(const Upsert *upsert, Relation table, int64 *version) {
-	StorePlan kind = StorePlan::upsert;
-	if (upsert->has_version)
-		kind = upsert->version == 0 ? StorePlan::insert_not_live : StorePlan::update_version;
+Outcome upsert_by_statement(const Upsert *upsert, Relation table, StorePlan kind, int64 *version) {
 	Datum values[] = {PointerGetDatum(upsert->sid), upsert->sess, upsert->user_id,
 		TimestampTzGetDatum(upsert->expire), TimestampTzGetDatum(upsert->now),
 		Int64GetDatum(upsert->version)};
@@ -99,6 +102,40 @@ Outcome upsert_by_statement(const Upsert *upsert, Relation table, int64 *version
 		return Outcome::refused;
 	*version = DatumGetInt64(result);
 	return Outcome::done;
+}
+
+Outcome upsert_whole_table(const Upsert *upsert, Relation table, int64 *version) {
+	StorePlan kind = StorePlan::upsert;
+	if (upsert->has_version)
+		kind = upsert->version == 0 ? StorePlan::insert_not_live : StorePlan::update_version;
+	return upsert_by_statement(upsert, table, kind, version);
+}
+
+// What ON CONFLICT does where a unique index says who was first: updates the row that is there, or
+// makes sure that there is none and inserts one.
+Outcome upsert_partitions(const Upsert *upsert, Relation table, Outcome seen, int64 *version) {
+	Store *store = upsert->store;
+	refuse_row_security(store, table);
+	if (upsert->has_version && upsert->version != 0) {
+		(void)lock_row(store, table, upsert->sid);
+		return upsert_by_statement(upsert, table, StorePlan::update_version, version);
+	}
+	StorePlan update = upsert->has_version ? StorePlan::update_not_live : StorePlan::update;
+	for (int attempt = 0; attempt < kMostAttempts; attempt++) {
+		if ((attempt > 0 || seen == Outcome::present) && lock_row(store, table, upsert->sid)) {
+			Outcome outcome = upsert_by_statement(upsert, table, update, version);
+			if (outcome == Outcome::refused && IsolationUsesXactSnapshot())
+				report_concurrent_update();
+			return outcome;
+		}
+		lock_sid(store, PointerGetDatum(upsert->sid));
+		if (!has_row(store, PointerGetDatum(upsert->sid)))
+			return upsert_by_statement(upsert, table, StorePlan::insert, version);
+	}
+	ereport(ERROR,
+		(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			errmsg("the session is being written by the statement that calls this function")));
+	return Outcome::refused;
 }
 
 // upsert and upsert_bytes: (sid, sess, ttl, expire, user_id, expected_version, store).
@@ -116,9 +153,11 @@ Datum upsert(FunctionCallInfo fcinfo, Payload type) {
 	int64 version = 0;
 	Relation table = open_store_table(upsert.store, RowExclusiveLock);
 	Outcome outcome = may_probe(upsert.store, table) ? upsert_directly(&upsert, table, &version)
-													 : Outcome::undecided;
-	if (outcome == Outcome::undecided)
-		outcome = upsert_by_statement(&upsert, table, &version);
+													 : Outcome::absent;
+	if (outcome != Outcome::done && outcome != Outcome::refused)
+		outcome = upsert.store->is_partitioned
+			? upsert_partitions(&upsert, table, outcome, &version)
+			: upsert_whole_table(&upsert, table, &version);
 	table_close(table, NoLock);
 	if (outcome == Outcome::refused)
 		PG_RETURN_NULL();
@@ -146,6 +185,7 @@ bool touch_by_statement(
 	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(rule->extended),
 		TimestampTzGetDatum(rule->asked), TimestampTzGetDatum(rule->latest),
 		TimestampTzGetDatum(now)};
+	prepare_write(store, table, sid);
 	return run_write(store, table, StorePlan::touch, values, kAllPresent, WriteOrigin::application,
 			   false, nullptr) > 0 ||
 		is_live_now(store, table, sid, now);
@@ -157,7 +197,7 @@ Found find_and_touch(
 	Store *store, text *sid, Deadline deadline, TimestampTz now, bool want_payload) {
 	Relation table = open_for_probe(store);
 	Snapshot snapshot = writer_snapshot();
-	Probe probe = begin_probe(store, table, snapshot);
+	Probe probe = begin_probe(store, table, snapshot, Wanted::live);
 	Found found = find(&probe, sid, now, want_payload);
 	TouchRule rule = touch_rule(deadline, store);
 	bool is_due = found.live && (found.expire < rule.asked || found.expire > rule.latest);
@@ -273,6 +313,7 @@ SESSION_STORE_FUNCTION(session_store_merge) {
 	Deadline deadline = deadline_arguments(fcinfo, 2, 3, store, now);
 	Relation table = open_store_table(store, RowExclusiveLock);
 	MemoryContext caller_context = CurrentMemoryContext;
+	prepare_write(store, table, sid);
 	SPI_connect();
 	Datum key[] = {PointerGetDatum(sid), TimestampTzGetDatum(now)};
 	if (SPI_execute_plan(store_plan(store, StorePlan::merge), key, kAllPresent, false, 0) < 0)
@@ -306,6 +347,7 @@ SESSION_STORE_FUNCTION(session_store_expire) {
 	text *sid = sid_argument(fcinfo, 0);
 	Relation table = open_store_table(store, RowExclusiveLock);
 	Datum values[] = {PointerGetDatum(sid), TimestampTzGetDatum(now)};
+	prepare_write(store, table, sid);
 	uint64 rows = run_write(store, table, StorePlan::expire, values, kAllPresent,
 		WriteOrigin::application, false, nullptr);
 	table_close(table, NoLock);
@@ -319,6 +361,7 @@ SESSION_STORE_FUNCTION(session_store_destroy) {
 	Relation table = open_store_table(store, RowExclusiveLock);
 	Datum values[] = {PointerGetDatum(sid)};
 	Datum expire = TimestampTzGetDatum(DT_NOBEGIN);
+	prepare_write(store, table, sid);
 	(void)run_write(store, table, StorePlan::destroy, values, kAllPresent,
 		WriteOrigin::housekeeping, false, &expire);
 	table_close(table, NoLock);

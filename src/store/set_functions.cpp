@@ -5,6 +5,7 @@
 #include "store/ownership.h"
 #include "store/plans.h"
 #include "store/probe.h"
+#include "store/row_lock.h"
 
 extern "C" {
 #include "utils/array.h"
@@ -61,7 +62,7 @@ Datum get_many(FunctionCallInfo fcinfo, Payload type) {
 	auto *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 	Relation table = open_for_probe(store);
-	Probe probe = begin_probe(store, table, GetActiveSnapshot());
+	Probe probe = begin_probe(store, table, GetActiveSnapshot(), Wanted::live);
 	for (int i = 0; i < count; i++) {
 		Found found = find(&probe, DatumGetTextPP(sids[i]), now, true);
 		if (!found.live)
@@ -96,6 +97,36 @@ Datum user_sessions(FunctionCallInfo fcinfo, Payload type) {
 	return static_cast<Datum>(0);
 }
 
+int64 run_expire(Store *store, StorePlan kind, Datum *values, const char *nulls) {
+	SPI_connect();
+	if (SPI_execute_plan(store_plan(store, kind), values, nulls, false, 0) < 0)
+		elog(ERROR, "could not end sessions: %s", SPI_result_code_string(SPI_result));
+	int64 ended = static_cast<int64>(SPI_processed);
+	SPI_finish();
+	return ended;
+}
+
+// A statement fails where a row was moved to another partition while it waited for its lock: the
+// rows are locked one by one before, in the order of their sids.
+int64 expire_user_in_partitions(Store *store, Relation table, Datum *values, const char *nulls) {
+	SPI_connect();
+	if (SPI_execute_plan(store_plan(store, StorePlan::user_sids), values, nulls, false, 0) < 0)
+		elog(ERROR, "could not read sessions: %s", SPI_result_code_string(SPI_result));
+	SPITupleTable *found = SPI_tuptable;
+	int count = static_cast<int>(found->numvals);
+	auto *sids = static_cast<Datum *>(palloc(Max(count, 1) * sizeof(Datum)));
+	for (int i = 0; i < count; i++) {
+		bool is_null;
+		sids[i] = SPI_getbinval(found->vals[i], found->tupdesc, 1, &is_null);
+		prepare_write(store, table, DatumGetTextPP(sids[i]));
+	}
+	ArrayType *locked = construct_array(sids, count, TEXTOID, -1, false, TYPALIGN_INT);
+	Datum of_locked[] = {values[0], PointerGetDatum(locked), values[2]};
+	int64 ended = run_expire(store, StorePlan::expire_sids, of_locked, nullptr);
+	SPI_finish();
+	return ended;
+}
+
 } // namespace
 
 } // namespace session_store
@@ -127,11 +158,8 @@ SESSION_STORE_FUNCTION(session_store_expire_user) {
 		TimestampTzGetDatum(GetCurrentTimestamp())};
 	const char nulls[] = {' ', keeps_one ? ' ' : 'n', ' ', '\0'};
 	Relation table = open_store_table(store, RowExclusiveLock);
-	SPI_connect();
-	if (SPI_execute_plan(store_plan(store, StorePlan::expire_user), values, nulls, false, 0) < 0)
-		elog(ERROR, "could not end sessions: %s", SPI_result_code_string(SPI_result));
-	int64 ended = static_cast<int64>(SPI_processed);
-	SPI_finish();
+	int64 ended = store->is_partitioned ? expire_user_in_partitions(store, table, values, nulls)
+										: run_expire(store, StorePlan::expire_user, values, nulls);
 	table_close(table, NoLock);
 	PG_RETURN_INT64(ended);
 }

@@ -3,6 +3,7 @@
 #include "postgres/interval.h"
 #include "postgres/pg.h"
 #include "store/registry.h"
+#include "store/table_ddl.h"
 #include "worker/shared_state.h"
 
 namespace session_store {
@@ -134,6 +135,16 @@ void wake_workers_at_commit(XactEvent event, void *) {
 		wake_at_commit = false;
 }
 
+void check_partitions(const StoreSettings *before, const StoreSettings *after) {
+	if (after->partition_interval == 0 ||
+		(before->default_ttl == after->default_ttl &&
+			before->partitions_ahead == after->partitions_ahead &&
+			before->partition_interval == after->partition_interval))
+		return;
+	const core::PartitionRule rule = partition_rule(after);
+	warn_of_many_partitions(NameStr(after->name), &rule);
+}
+
 } // namespace
 
 } // namespace session_store
@@ -159,6 +170,7 @@ SESSION_STORE_FUNCTION(session_store_check_settings) {
 		settings_of_row(trigger->tg_trigtuple, descriptor, &before);
 		settings_of_row(row, descriptor, &after);
 		check_change(&before, &after);
+		check_partitions(&before, &after);
 	}
 	return PointerGetDatum(row);
 }

@@ -102,6 +102,10 @@ void read_entries(const UniqueLookup *lookup, Page page, Entries *entries) {
 		P_RIGHTMOST(opaque) || _bt_compare(lookup->index, lookup->key, page, P_HIKEY) < 0;
 }
 
+bool shows_rows(Snapshot snapshot) {
+	return IsMVCCSnapshot(snapshot) || snapshot->snapshot_type == SNAPSHOT_DIRTY;
+}
+
 bool fetch_visible(
 	const UniqueLookup *lookup, Entries *entries, Snapshot snapshot, TupleTableSlot *slot) {
 	for (int i = 0; i < entries->count; i++) {
@@ -121,8 +125,8 @@ UniqueLookup begin_lookup(Relation table, Relation index, Snapshot snapshot) {
 	UniqueLookup lookup = {};
 	lookup.table = table;
 	lookup.index = index;
-	if (kHasLeafSearch && !IsolationIsSerializable() && IsMVCCSnapshot(snapshot) &&
-		compares_bytes(index)) {
+	bool leaves_locks = IsolationIsSerializable() && IsMVCCSnapshot(snapshot);
+	if (kHasLeafSearch && !leaves_locks && shows_rows(snapshot) && compares_bytes(index)) {
 		lookup.key = _bt_mkscankey(index, nullptr);
 		ScanKey column = &lookup.key->scankeys[0];
 		column->sk_flags &= ~SK_ISNULL;

@@ -29,7 +29,8 @@ struct UniqueLookup {
 
 // For an open table and an open index on one text column. Undecided where the index does not
 // compare bytes, under SERIALIZABLE, whose reads must leave predicate locks, and with a snapshot
-// that may see two rows of one key.
+// that is neither MVCC nor dirty. A dirty one may see several rows of one key: one of them is
+// found.
 UniqueLookup begin_lookup(Relation table, Relation index, Snapshot snapshot);
 Lookup look_up(UniqueLookup *lookup, text *key, Snapshot snapshot, TupleTableSlot *slot);
 void end_lookup(UniqueLookup *lookup);

@@ -14,6 +14,7 @@ struct Write {
 	Oid relation;
 	WriteOrigin origin;
 	bool user_id_is_settled;
+	bool sid_is_free;
 	SubTransactionId began_in;
 };
 
@@ -37,7 +38,7 @@ const Write *current_write(Oid relation) {
 
 } // namespace
 
-void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled) {
+void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled, bool sid_is_free) {
 	if (!callbacks_registered) {
 		RegisterXactCallback(reset_at_end, nullptr);
 		RegisterSubXactCallback(reset_at_abort, nullptr);
@@ -47,7 +48,8 @@ void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled) {
 		ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				errmsg("writes of sessions are nested too deeply")));
-	writes[depth++] = {relation, origin, user_id_is_settled, GetCurrentSubTransactionId()};
+	writes[depth++] = {
+		relation, origin, user_id_is_settled, sid_is_free, GetCurrentSubTransactionId()};
 }
 
 void end_write() {
@@ -63,6 +65,11 @@ WriteOrigin write_origin(Oid relation) {
 bool user_id_is_settled(Oid relation) {
 	const Write *write = current_write(relation);
 	return write != nullptr && write->user_id_is_settled;
+}
+
+bool sid_is_free(Oid relation) {
+	const Write *write = current_write(relation);
+	return write != nullptr && write->sid_is_free;
 }
 
 } // namespace session_store

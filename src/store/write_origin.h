@@ -13,12 +13,15 @@ enum class WriteOrigin : uint8_t {
 
 // What the row trigger is to know while a statement of ours runs on `relation`. Holds until its
 // end_write, or until the (sub)transaction ends by an error. Writes may be nested.
-void begin_write(Oid relation, WriteOrigin origin, bool user_id_is_settled);
+// `sid_is_free`: of a partitioned table, that the one sid to be inserted is locked and has no row.
+void begin_write(
+	Oid relation, WriteOrigin origin, bool user_id_is_settled, bool sid_is_free = false);
 void end_write();
 
 // For the row trigger: what begin_write said for this table, or application.
 WriteOrigin write_origin(Oid relation);
 bool user_id_is_settled(Oid relation);
+bool sid_is_free(Oid relation);
 
 // Counts the rows that the logout guard took back after they were inserted; a statement that
 // inserts one row compares before and after.

@@ -142,7 +142,7 @@ void step_cleanup(SupervisedStore *store) {
 		job->running = true;
 		job->started = GetCurrentTimestamp();
 		job->last_batch = DT_NOBEGIN;
-		job->progress = begin_cleanup();
+		job->progress = begin_cleanup(CleanupScope::catch_all);
 		job->in_the_way = false;
 	}
 	if (!run_is_over(store)) {

@@ -55,5 +55,20 @@ TEST(Schedule, RetriesWithBackoffAfterFailuresElseAtTheInterval) {
 	EXPECT_EQ(until_retry(Millis{1300}, Millis{1000}, Millis{60'000}, 2), Millis{0});
 }
 
+TEST(Schedule, LocksAreTriedWithoutWaitingFirst) {
+	for (unsigned failures = 0; failures < kTriesWithoutWaiting; failures++)
+		EXPECT_EQ(lock_try(failures).wait, Millis{0}) << failures;
+	EXPECT_GT(lock_try(kTriesWithoutWaiting).wait, Millis{0});
+}
+
+TEST(Schedule, WaitingForLocksTakesLessThanAHundredthOfTheTime) {
+	for (unsigned failures = 0; failures < 1000; failures++) {
+		const LockTry attempt = lock_try(failures);
+		EXPECT_LE(attempt.wait, Millis{50}) << failures;
+		EXPECT_LT(attempt.wait * 100, attempt.pause + attempt.wait) << failures;
+		EXPECT_LE(attempt.pause, Millis{60'000}) << failures;
+	}
+}
+
 } // namespace
 } // namespace session_store::core

@@ -1,0 +1,292 @@
+// Keeping the partitions of a store.
+//
+// Making one: a table is made by itself, and attached. Attaching locks the catch-all, out of whose
+// range the new partition is cut: the sessions in that range are moved within the same transaction.
+// PostgreSQL would then read the whole catch-all to prove that none is left. The index on
+// expire_bucket proves it in microseconds: under the lock a CHECK that says so is added, marked as
+// valid, believed by ATTACH, and dropped again.
+//
+// Dropping one locks the table, behind everybody who uses it; emptying it does not.
+// Neither fires a row trigger: expiry is no logout, and a session that moves is no new one.
+#include "store/partitions.h"
+
+#include "postgres/identity.h"
+#include "store/layout.h"
+#include "store/table_ddl.h"
+
+extern "C" {
+#include "catalog/pg_constraint.h"
+#include "storage/bufmgr.h"
+}
+
+namespace session_store {
+
+namespace {
+
+constexpr const char *kProof = "session_store_range_is_empty";
+// What moves under the lock takes some 20 microseconds a session.
+constexpr int64 kMostMovedAtOnce = 1000;
+
+constexpr const char *kNote =
+	"INSERT INTO session_store.partition_actions (store_id, partition, action, at) "
+	"SELECT id, $2, $3, pg_catalog.clock_timestamp() FROM session_store.registry WHERE id = $1 "
+	"ON CONFLICT (store_id, partition) DO UPDATE SET action = excluded.action, at = excluded.at";
+constexpr const char *kForget =
+	"DELETE FROM session_store.partition_actions WHERE store_id = $1 AND partition = $2";
+
+void note_action(const Store *store, Oid partition, const char *action) {
+	static const Oid types[] = {INT4OID, OIDOID, TEXTOID};
+	Datum values[] = {Int32GetDatum(store->settings.id), ObjectIdGetDatum(partition),
+		action != nullptr ? CStringGetTextDatum(action) : 0};
+	Identity caller = enter_extension_owner();
+	if (SPI_execute_with_args(action != nullptr ? kNote : kForget, action != nullptr ? 3 : 2,
+			const_cast<Oid *>(types), values, nullptr, false, 0) < 0)
+		elog(ERROR, "could not note the action of a partition");
+	leave_identity(&caller);
+}
+
+// The ranges of the partitions, ascending.
+core::PartitionRange *ranges_of(const Store *store, int *count) {
+	auto *ranges = static_cast<core::PartitionRange *>(
+		palloc(Max(store->partition_count, 1) * sizeof(core::PartitionRange)));
+	*count = 0;
+	for (int i = store->partition_count - 1; i >= 0; i--) {
+		const StorePartition *partition = &store->partitions[i];
+		if (!partition->is_catch_all)
+			ranges[(*count)++] = {partition->from, partition->to};
+	}
+	return ranges;
+}
+
+bool find_missing_range(const Store *store, core::PartitionRange *missing) {
+	int count;
+	core::PartitionRange *ranges = ranges_of(store, &count);
+	core::PartitionRule rule = partition_rule(&store->settings);
+	TimestampTz now = GetCurrentTimestamp();
+	auto range = core::missing_range(
+		rule, {ranges, static_cast<size_t>(count)}, now, core::horizon(rule, now));
+	if (range.has_value())
+		*missing = *range;
+	return range.has_value();
+}
+
+// The columns that can be copied from one table of ours to another.
+char *copied_columns(Relation table) {
+	StringInfoData names;
+	initStringInfo(&names);
+	TupleDesc descriptor = RelationGetDescr(table);
+	for (int i = 0; i < descriptor->natts; i++) {
+		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
+		if (!attribute->attisdropped && attribute->attgenerated == '\0')
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+				quote_identifier(NameStr(attribute->attname)));
+	}
+	return names.data;
+}
+
+// A row that was written past the row trigger is in the first bucket, whatever its expiry.
+constexpr const char *kInRange =
+	"expire >= $1 AND expire < $2 AND "
+	"(expire_bucket >= $1 - '1 hour'::pg_catalog.interval AND expire_bucket < $2 "
+	"OR expire_bucket = '-infinity')";
+constexpr const char *kCount =
+	"SELECT count(*) FROM (SELECT 1 FROM ONLY %s WHERE %s LIMIT $3) AS waiting";
+constexpr const char *kMove = "WITH moved AS (DELETE FROM ONLY %s WHERE %s RETURNING *) "
+							  "INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM moved";
+
+// The table is locked, but not open: DDL refuses a relation that is in use.
+struct MakeStep {
+	Store *store;
+	Oid table;
+	const char *columns; // that can be copied
+	core::PartitionRange range;
+	Oid catch_all;
+	int wait_ms;
+	PartitionWork *work;
+};
+
+void run_over_range(const char *sql, const MakeStep *step) {
+	static const Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	Datum values[] = {TimestampTzGetDatum(step->range.from), TimestampTzGetDatum(step->range.to),
+		Int64GetDatum(kMostMovedAtOnce + 1)};
+	if (SPI_execute_with_args(
+			sql, lengthof(types), const_cast<Oid *>(types), values, nullptr, false, 0) < 0)
+		elog(ERROR, "could not move sessions to their partition");
+}
+
+int64 count_waiting(const MakeStep *step) {
+	run_over_range(psprintf(kCount, qualified_name(step->catch_all), kInRange), step);
+	bool is_null;
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+}
+
+void set_for_move(const char *name, const char *value) {
+	(void)set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+int64 move_out_of_catch_all(const MakeStep *step) {
+	run_over_range(psprintf(kMove, qualified_name(step->catch_all), kInRange,
+					   qualified_name(step->work->partition), step->columns, step->columns),
+		step);
+	return static_cast<int64>(SPI_processed);
+}
+
+// Adds a constraint that ATTACH believes, because we have just seen that it holds.
+void prove_range_is_empty(const MakeStep *step) {
+	const char *from = quote_literal_cstr(timestamptz_to_str(step->range.from));
+	const char *to = quote_literal_cstr(timestamptz_to_str(step->range.to));
+	execute_ddl(psprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (expire IS NOT NULL AND "
+						 "(expire < %s::pg_catalog.timestamptz OR "
+						 "expire >= %s::pg_catalog.timestamptz)) NOT VALID",
+		qualified_name(step->catch_all), kProof, from, to));
+	Oid constraint = get_relation_constraint_oid(step->catch_all, kProof, false);
+	Relation catalog = table_open(ConstraintRelationId, RowExclusiveLock);
+	HeapTuple tuple = SearchSysCacheCopy1(CONSTROID, ObjectIdGetDatum(constraint));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for constraint %u", constraint);
+	reinterpret_cast<Form_pg_constraint>(GETSTRUCT(tuple))->convalidated = true;
+	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+	table_close(catalog, RowExclusiveLock);
+	CacheInvalidateRelcacheByRelid(step->catch_all);
+	CommandCounterIncrement();
+}
+
+void drop_proof(const MakeStep *step) {
+	execute_ddl(
+		psprintf("ALTER TABLE %s DROP CONSTRAINT %s", qualified_name(step->catch_all), kProof));
+}
+
+StepResult make_partition(void *argument) {
+	auto *step = static_cast<MakeStep *>(argument);
+	step->work->partition = create_detached_partition(step->table, step->range);
+	if (!lock_for_ddl(step->table, ShareUpdateExclusiveLock, step->wait_ms) ||
+		!lock_for_ddl(step->catch_all, AccessExclusiveLock, step->wait_ms))
+		return StepResult::in_the_way;
+	if (count_waiting(step) > kMostMovedAtOnce)
+		ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("the catch-all of store \"%s\" holds more than " INT64_FORMAT
+					   " sessions of one partition",
+					NameStr(step->store->name), kMostMovedAtOnce),
+				errhint("Call session_store.repartition(), which moves them in short steps.")));
+	step->work->moved = move_out_of_catch_all(step);
+	prove_range_is_empty(step);
+	attach_partition(step->table, step->work->partition, step->range);
+	drop_proof(step);
+	note_action(step->store, step->work->partition,
+		step->work->moved > 0
+			? psprintf("made, with " INT64_FORMAT " sessions of the catch-all", step->work->moved)
+			: "made");
+	return StepResult::done;
+}
+
+struct DropStep {
+	Store *store;
+	Oid table;
+	Oid partition;
+	int wait_ms;
+};
+
+StepResult drop_partition(void *argument) {
+	auto *step = static_cast<DropStep *>(argument);
+	if (!lock_for_ddl(step->table, AccessExclusiveLock, step->wait_ms) ||
+		!lock_for_ddl(step->partition, AccessExclusiveLock, 0))
+		return StepResult::in_the_way;
+	execute_ddl(psprintf("DROP TABLE %s", qualified_name(step->partition)));
+	note_action(step->store, step->partition, nullptr);
+	return StepResult::done;
+}
+
+StepResult empty_partition(void *argument) {
+	auto *step = static_cast<DropStep *>(argument);
+	if (!lock_for_ddl(step->partition, AccessExclusiveLock, 0))
+		return StepResult::in_the_way;
+	Relation partition = table_open(step->partition, NoLock);
+	bool is_empty = RelationGetNumberOfBlocks(partition) == 0;
+	table_close(partition, NoLock);
+	if (is_empty)
+		return StepResult::in_the_way;
+	execute_ddl(psprintf("TRUNCATE ONLY %s", qualified_name(step->partition)));
+	note_action(step->store, step->partition, "emptied, to be dropped when the table is free");
+	return StepResult::done;
+}
+
+const StorePartition *find_oldest_over(const Store *store) {
+	TimestampTz now = GetCurrentTimestamp();
+	for (int i = store->partition_count - 1; i >= 0; i--) {
+		const StorePartition *partition = &store->partitions[i];
+		if (!partition->is_catch_all)
+			return core::is_over(
+					   {partition->from, partition->to}, store->settings.cleanup_grace, now)
+				? partition
+				: nullptr;
+	}
+	return nullptr;
+}
+
+} // namespace
+
+void make_first_partitions(const char *name) {
+	Store *store = find_store(name);
+	core::PartitionRule rule = partition_rule(&store->settings);
+	warn_of_many_partitions(name, &rule);
+	Relation table = open_store_table(store, AccessExclusiveLock);
+	Oid oid = RelationGetRelid(table);
+	core::PartitionRange range;
+	bool missing = find_missing_range(store, &range);
+	table_close(table, NoLock);
+	while (missing) {
+		create_partition(oid, range);
+		table = open_store_table(store, AccessExclusiveLock);
+		missing = find_missing_range(store, &range);
+		table_close(table, NoLock);
+	}
+}
+
+StepResult make_partition_step(Store *store, int wait_ms, PartitionWork *work) {
+	*work = {};
+	Relation table = open_store_table(store, AccessShareLock);
+	const StorePartition *catch_all = catch_all_of(store);
+	MakeStep step = {
+		store, RelationGetRelid(table), copied_columns(table), {}, InvalidOid, wait_ms, work};
+	bool is_due = catch_all != nullptr && store->settings.partition_interval > 0 &&
+		find_missing_range(store, &step.range);
+	Oid owner = table->rd_rel->relowner;
+	table_close(table, NoLock);
+	if (!is_due)
+		return StepResult::nothing;
+	step.catch_all = catch_all->relation;
+	// A table made in vain leaves dead rows in the catalogs.
+	if (wait_ms == 0 && !could_lock(step.catch_all, AccessExclusiveLock))
+		return StepResult::in_the_way;
+	SPI_connect();
+	Identity caller = enter_owner(owner);
+	set_for_move("session_replication_role", "replica");
+	set_for_move("enable_seqscan", "off");
+	StepResult result = try_ddl_step(make_partition, &step);
+	leave_identity(&caller);
+	SPI_finish();
+	return result;
+}
+
+StepResult drop_partition_step(Store *store, int wait_ms, PartitionWork *work) {
+	*work = {};
+	Relation table = open_store_table(store, AccessShareLock);
+	const StorePartition *over = store->is_partitioned ? find_oldest_over(store) : nullptr;
+	DropStep step = {store, RelationGetRelid(table), InvalidOid, wait_ms};
+	Oid owner = table->rd_rel->relowner;
+	table_close(table, NoLock);
+	if (over == nullptr)
+		return StepResult::nothing;
+	step.partition = work->partition = over->relation;
+	SPI_connect();
+	Identity caller = enter_owner(owner);
+	StepResult result = try_ddl_step(drop_partition, &step);
+	if (result == StepResult::in_the_way)
+		(void)try_ddl_step(empty_partition, &step);
+	leave_identity(&caller);
+	SPI_finish();
+	return result;
+}
+
+} // namespace session_store
