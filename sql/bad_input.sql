@@ -4,13 +4,28 @@ SELECT session_store.create_store('raw', 'bytea');
 SELECT session_store.upsert('a', '{"n": 1}', expire => '2100-01-01') > 0, session_store.upsert_bytes('a', '\x01', expire => '2100-01-01', store => 'raw') > 0;
 CREATE TABLE before_sessions AS TABLE sessions;
 CREATE TABLE before_raw AS TABLE raw;
--- Runs a call and says how it failed.
+-- What may not change: rows, where they are, and tombstones.
+CREATE FUNCTION state() RETURNS text LANGUAGE sql AS $$
+	SELECT md5(concat((SELECT string_agg(concat(s.ctid, s.xmin, s), ';' ORDER BY sid) FROM sessions s),
+		(SELECT string_agg(concat(r.ctid, r.xmin, r), ';' ORDER BY sid) FROM raw r), (SELECT count(*) FROM session_store.tombstones)))
+$$;
+CREATE TABLE changes (call text);
+-- Runs a call and says how it failed; and what did not leave everything as it was.
 CREATE FUNCTION attempt(call text, OUT error text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
+DECLARE
+	before text := state();
 BEGIN
-	EXECUTE 'SELECT session_store.' || call;
-	message := 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS error = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	BEGIN
+		EXECUTE 'SELECT session_store.' || call;
+		message := 'no error';
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS error = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+	END;
+	-- The backend goes on as before, too.
+	IF (state(), session_store.get('a'), session_store.get_bytes('a', 'raw'), session_store.touch('a', expire => '2100-01-01'))
+		IS DISTINCT FROM (before, jsonb '{"n": 1}', bytea '\x01', true) THEN
+		INSERT INTO changes VALUES (call);
+	END IF;
 END $$;
 CREATE TABLE calls (n int GENERATED ALWAYS AS IDENTITY, call text);
 -- Every function with %s for its sid and rest, on each store.
@@ -54,12 +69,13 @@ SELECT call, (attempt(call)).* FROM calls ORDER BY n;
 -- As psql shows one of them.
 SELECT session_store.get('a', 'nowhere');
 SELECT session_store.touch(repeat('x', 300));
--- Nothing changed.
+-- Nothing changed, by none of them.
+TABLE changes;
 SELECT count(*) FROM (TABLE sessions EXCEPT TABLE before_sessions) d;
 SELECT count(*) FROM (TABLE raw EXCEPT TABLE before_raw) d;
 SELECT count(*) FROM sessions, raw;
 -- 255 characters are allowed, whatever their bytes.
 SELECT session_store.upsert(repeat('ü', 255), '{}') > 0, session_store.get(repeat('ü', 255));
-DROP FUNCTION attempt;
-DROP TABLE calls, functions, before_sessions, before_raw;
+DROP FUNCTION attempt, state;
+DROP TABLE calls, functions, changes, before_sessions, before_raw;
 SELECT session_store.drop_store('sessions', false), session_store.drop_store('raw', false);
