@@ -104,7 +104,7 @@ SELECT session_store.set_phase('second', 'dual_redis_primary');
 UPDATE session_store.stores SET redis_prefix = 'new:' WHERE store = 'second';
 UPDATE session_store.stores SET redis_server = NULL WHERE store = 'second';
 UPDATE session_store.stores SET default_ttl = '2 days' WHERE store = 'second';
-SELECT session_store.upsert('a', '{}', store => 'second');
+SELECT session_store.upsert('a', '{}', store => 'second') > 0 AS stored;
 SELECT session_store.set_phase('second', 'pg_only');
 SELECT session_store.set_phase('second', 'dual_redis_primary');
 SELECT session_store.set_phase('second', 'pg_only', force => true);

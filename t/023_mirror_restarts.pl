@@ -107,8 +107,11 @@ ok($node->poll_query_until('copy',
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'session_store supervisor' AND datname = 'copy'"),
 	'though a supervisor runs there');
 $node->safe_psql('copy', "SELECT session_store.set_phase('sessions', 'dual_redis_primary')");
+ok($node->poll_query_until('copy', "SELECT mirror ~ '^paused: the mirror of another' FROM session_store.status"),
+	'set_phase binds the store to the copy, and the lease refuses a second mirror');
+$node->safe_psql('postgres', "SELECT session_store.set_phase('sessions', 'redis_only', force => true)");
 ok($node->poll_query_until('copy', "SELECT mirror = 'in sync' FROM session_store.status"),
-	'set_phase binds the store to the copy');
+	'until the first has left');
 
 $node->stop;
 done_testing();

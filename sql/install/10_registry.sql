@@ -40,6 +40,7 @@ CREATE TABLE session_store.tombstones (
 	store_id integer NOT NULL,
 	sid text COLLATE "C" NOT NULL,
 	ended_at timestamptz NOT NULL,
+	by_redis boolean NOT NULL, -- the session ended in Redis and the mirror followed
 	PRIMARY KEY (store_id, sid)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = false);
 COMMENT ON TABLE session_store.tombstones IS 'sids that were ended within logout_guard';

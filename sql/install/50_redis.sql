@@ -8,12 +8,18 @@ CREATE FOREIGN DATA WRAPPER session_store_redis NO HANDLER VALIDATOR session_sto
 COMMENT ON FOREIGN DATA WRAPPER session_store_redis IS 'servers that name the Redis of a session store';
 
 -- What the mirror must remember of a store across its restarts. A row is missing until set_phase
--- made it, and in a restored database, which counts as replaces_postgres = false.
+-- made it, and in a restored database, which counts as owner_replaces = false.
 CREATE TABLE session_store.mirror_state (
 	store_id integer PRIMARY KEY REFERENCES session_store.registry ON DELETE CASCADE,
-	-- A dual phase was entered and the first full comparison has not ended: what Redis does not
-	-- have goes from PostgreSQL, whatever max_delete_percent says, as set_phase had asked.
-	replaces_postgres boolean NOT NULL
+	-- A dual phase was entered and the first full comparison has not ended: the owner's state
+	-- replaces the other side's, whatever max_delete_percent says, as set_phase had asked.
+	owner_replaces boolean NOT NULL,
+	-- The Redis that the last full comparison was about: the next mirror tells by it whether
+	-- continuity was kept.
+	run_id text,
+	replication_id text,
+	flush_calls bigint,
+	swapdb_calls bigint
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE session_store.mirror_state IS 'what the mirror of each store must remember across restarts';
 

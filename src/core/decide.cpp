@@ -8,77 +8,142 @@ namespace session_store::core {
 
 namespace {
 
-constexpr Decision kNothing{Action::nothing, false, false};
-constexpr Decision kRetry{Action::retry, false, false};
-
-// Redis owns the sid, holds a value, and PostgreSQL has nothing pending.
-Decision pull_value(const Situation &situation) noexcept {
-	// A logout made here still stands; deleting the key in Redis is the way back's business, so
-	// the key stays dirty until the guard is over.
-	if (situation.tombstone == Tombstone::guarding)
-		return kRetry;
-	switch (situation.postgres) {
-	case PostgresState::equal:
-		return kNothing;
-	case PostgresState::differs_expiry:
-		return {Action::write_postgres, false, true};
-	case PostgresState::differs_payload:
-		return {Action::write_postgres, true, false};
-	case PostgresState::absent:
-	case PostgresState::differs_both:
-		return {Action::write_postgres, true, true};
-	}
-	return kRetry;
+constexpr Decision only(Action action) noexcept {
+	return {action, Direction::none, Direction::none, false};
 }
 
-// Redis owns the sid and does not have it; PostgreSQL has nothing pending.
-Decision pull_absence(const Situation &situation) noexcept {
+constexpr Decision write_both(Direction direction) noexcept {
+	return {Action::write, direction, direction, false};
+}
+
+constexpr Decision write_fields(Direction payload, Direction expiry) noexcept {
+	if (payload == Direction::none && expiry == Direction::none)
+		return only(Action::nothing);
+	return {Action::write, payload, expiry, false};
+}
+
+// Whether PostgreSQL's state replaces what Redis holds, absence included.
+bool postgres_replaces(const Situation &situation) noexcept {
+	return situation.continuity != Continuity::kept && situation.owner == Owner::postgres;
+}
+
+// Where a field goes that differs, or was changed, as said.
+Direction direction_of(Changed changed, const Situation &situation) noexcept {
+	switch (changed) {
+	case Changed::none:
+		return Direction::none;
+	case Changed::postgres:
+		return Direction::to_redis;
+	case Changed::redis:
+		return postgres_replaces(situation) ? Direction::to_redis : Direction::to_postgres;
+	case Changed::both:
+		return situation.owner == Owner::postgres ? Direction::to_redis : Direction::to_postgres;
+	}
+	return Direction::none;
+}
+
+// PostgreSQL ended the session: that beats whatever Redis held before, whoever owns it.
+Decision after_logout(const Situation &situation) noexcept {
+	const bool live =
+		situation.pending == Pending::renewed && situation.postgres == PostgresState::live;
+	switch (situation.redis) {
+	case RedisState::absent:
+		return live ? write_both(Direction::to_redis) : only(Action::nothing);
+	case RedisState::value:
+		if (!live)
+			return only(Action::delete_redis);
+		return write_fields(
+			situation.payload == Changed::none ? Direction::none : Direction::to_redis,
+			situation.expiry == Changed::none ? Direction::none : Direction::to_redis);
+	case RedisState::rejected:
+		return live ? write_both(Direction::to_redis) : only(Action::delete_redis);
+	case RedisState::other_type:
+		return only(Action::reject);
+	case RedisState::error:
+		break;
+	}
+	return only(Action::retry);
+}
+
+Decision when_rejected(const Situation &situation) noexcept {
+	const bool postgres_wins = situation.postgres == PostgresState::live &&
+		situation.owner == Owner::postgres &&
+		(situation.pending == Pending::changed || situation.continuity != Continuity::kept);
+	return postgres_wins ? write_both(Direction::to_redis) : only(Action::reject);
+}
+
+Decision when_absent(const Situation &situation) noexcept {
 	if (situation.postgres == PostgresState::absent)
-		return kNothing;
-	if (situation.eviction == Eviction::kept || situation.deletes == Deletes::held)
-		return kNothing;
-	return {Action::delete_postgres, false, false};
+		return only(Action::nothing);
+	const bool is_pending = situation.pending == Pending::changed;
+	if (situation.eviction == Eviction::kept)
+		return is_pending ? write_both(Direction::to_redis) : only(Action::nothing);
+	if (situation.continuity == Continuity::refill || postgres_replaces(situation) ||
+		(is_pending && situation.redis_is_base))
+		return write_both(Direction::to_redis);
+	if (situation.postgres_deletes == Deletes::held)
+		return only(Action::hold);
+	return {Action::delete_postgres, Direction::none, Direction::none,
+		situation.continuity == Continuity::kept};
+}
+
+// Redis holds a value and PostgreSQL no live row.
+Decision when_only_redis(const Situation &situation) noexcept {
+	// The row was changed here, and has expired or was removed as expired since. Unless Redis has
+	// renewed it, it has ended there too.
+	if (situation.pending == Pending::changed)
+		return situation.redis_is_base ? only(Action::delete_redis)
+									   : write_both(Direction::to_postgres);
+	const bool guarded = situation.tombstone == Tombstone::by_postgres ||
+		(situation.tombstone == Tombstone::by_redis && situation.owner == Owner::postgres);
+	if (guarded)
+		return only(Action::delete_redis);
+	if (postgres_replaces(situation))
+		return only(situation.redis_deletes == Deletes::held ? Action::hold : Action::delete_redis);
+	return write_both(Direction::to_postgres);
 }
 
 } // namespace
 
 Decision decide(const Situation &situation) noexcept {
 	if (situation.redis == RedisState::error)
-		return kRetry;
-	if (situation.owner == Owner::postgres)
-		return kNothing;
-	if (situation.pending != Pending::none)
-		return kRetry;
+		return only(Action::retry);
+	if (situation.pending == Pending::ended || situation.pending == Pending::renewed)
+		return after_logout(situation);
 	switch (situation.redis) {
-	case RedisState::value:
-		return pull_value(situation);
 	case RedisState::absent:
-		return pull_absence(situation);
-	case RedisState::other_type:
+		return when_absent(situation);
+	case RedisState::value:
+		if (situation.postgres == PostgresState::absent)
+			return when_only_redis(situation);
+		return write_fields(
+			direction_of(situation.payload, situation), direction_of(situation.expiry, situation));
 	case RedisState::rejected:
-		return {Action::reject, false, false};
+		return when_rejected(situation);
+	case RedisState::other_type:
+		return only(Action::reject);
 	case RedisState::error:
 		break;
 	}
-	return kRetry;
+	return only(Action::retry);
 }
 
 const char *action_name(Action action) noexcept {
 	switch (action) {
 	case Action::nothing:
 		return "nothing";
-	case Action::write_postgres:
-		return "write postgres";
+	case Action::write:
+		return "write";
 	case Action::delete_postgres:
 		return "delete postgres";
-	case Action::reject:
-		return "reject";
-	case Action::retry:
-		return "retry";
-	case Action::write_redis:
-		return "write redis";
 	case Action::delete_redis:
 		return "delete redis";
+	case Action::reject:
+		return "reject";
+	case Action::hold:
+		return "hold";
+	case Action::retry:
+		return "retry";
 	}
 	return "unknown";
 }

@@ -1,8 +1,9 @@
 // The one decision: what to do about a sid, from what both sides hold.
 //
-// Plain data in, plain data out, no clock and no I/O, so that the whole table is tested. Pull,
-// push, comparison and verification all ask this function; so far only what pulling needs is
-// decided, and every other combination answers with the action that changes nothing.
+// Plain data in, plain data out, no clock and no I/O, so that the whole table is tested. Hints of
+// Redis, changes of PostgreSQL and comparisons all ask this function. What it rests on: a base, the
+// state on which both sides last agreed, tells who changed a sid. With nothing pending in the
+// outbox PostgreSQL's row is the base; what is pending carries the bases that it replaced.
 #pragma once
 
 #include <cstdint>
@@ -18,25 +19,30 @@ enum class RedisState : std::uint8_t {
 	error,      // Redis did not say
 };
 
-// The live row, compared with what Redis holds. An expired row counts as absent.
-enum class PostgresState : std::uint8_t {
-	absent,
-	equal,
-	differs_expiry,
-	differs_payload,
-	differs_both,
-};
+// The row of the sid. One that is past its expiry, by either clock, counts as absent.
+enum class PostgresState : std::uint8_t { absent, live };
+
+// Who changed a field, where both sides hold the sid. With nothing pending a difference is Redis'.
+enum class Changed : std::uint8_t { none, postgres, redis, both };
 
 enum class Owner : std::uint8_t { redis, postgres };
 
-// Whether Redis is known to be the one we followed, with no flush and no swap in between.
-enum class Continuity : std::uint8_t { kept, broken };
+enum class Continuity : std::uint8_t {
+	kept,   // Redis is known to be the one we followed, with no flush and no swap in between
+	broken, // it is not: what is absent may have been lost rather than ended, so the owner wins
+	refill, // broken, and Redis gets back what it lost, whoever owns it
+};
 
 // What the outbox still holds for the sid.
-enum class Pending : std::uint8_t { none, changed, ended };
+enum class Pending : std::uint8_t {
+	none,
+	changed, // written
+	ended,   // logged out, and not written since
+	renewed, // logged out, and written since
+};
 
-// Whether PostgreSQL ended the sid less than logout_guard ago.
-enum class Tombstone : std::uint8_t { none, guarding };
+// Whether the sid was ended less than logout_guard ago, and where.
+enum class Tombstone : std::uint8_t { none, by_redis, by_postgres };
 
 // Whether the key vanished by eviction, and on_eviction says to keep the row.
 enum class Eviction : std::uint8_t { none, kept };
@@ -47,28 +53,35 @@ enum class Deletes : std::uint8_t { allowed, held };
 struct Situation {
 	RedisState redis = RedisState::error;
 	PostgresState postgres = PostgresState::absent;
+	Changed payload = Changed::none; // of a value and a live row
+	Changed expiry = Changed::none;  // likewise
+	Pending pending = Pending::none;
+	bool redis_is_base = false; // what Redis holds, or its absence, is a base that is pending
 	Owner owner = Owner::redis;
 	Continuity continuity = Continuity::kept;
-	Pending pending = Pending::none;
 	Tombstone tombstone = Tombstone::none;
 	Eviction eviction = Eviction::none;
-	Deletes deletes = Deletes::allowed;
+	Deletes postgres_deletes = Deletes::allowed;
+	Deletes redis_deletes = Deletes::allowed;
 };
 
 enum class Action : std::uint8_t {
-	nothing,
-	write_postgres,  // payload and expiry say which of the two
-	delete_postgres, // remove the row; not a logout made here, so no tombstone
-	reject,          // keep bytes and reason in rejects; no live row stays
-	retry,           // look again later
-	write_redis,     // not decided yet: the way back
-	delete_redis,    // not decided yet: the way back
+	nothing,         // both sides agree: what is pending is settled
+	write,           // payload and expiry say what goes where
+	delete_postgres, // remove the row; `ended` says whether it is a logout
+	delete_redis,
+	reject, // keep bytes and reason in rejects; no live row stays
+	hold,   // a delete that waits for an answer
+	retry,  // look again later
 };
+
+enum class Direction : std::uint8_t { none, to_postgres, to_redis };
 
 struct Decision {
 	Action action = Action::retry;
-	bool payload = false; // the payload is to be written
-	bool expiry = false;  // the expiry is to be written
+	Direction payload = Direction::none;
+	Direction expiry = Direction::none;
+	bool ended = false; // delete_postgres: Redis ended the session, so that late writes are refused
 
 	friend constexpr bool operator==(const Decision &, const Decision &) = default;
 };

@@ -1,15 +1,21 @@
-// Applying what Redis holds.
+// Applying what both sides hold.
 //
-// One transaction a batch: judge each value, read the rows, decide, lock in sid order the rows that
-// are to change (SKIP LOCKED: the application never waits for us nor we for it), look again, write
-// what differs. The rows are read without a lock first, so that a comparison that finds nothing to
-// do writes nothing. An error rolls the batch back and tries its halves.
+// One transaction a batch: judge each value of Redis, look up what is pending, read the rows,
+// decide; lock in sid order the rows that are to change (SKIP LOCKED: the application never waits
+// for us nor we for it), look at the outbox and the row again, write what differs. What is pending
+// is looked up before the rows are read: a row may then be newer than what is known of it, never
+// older. The rows are read without a lock first, so that a comparison that finds nothing to do
+// writes nothing. An error rolls the batch back and tries its halves.
+//
+// What goes to Redis is sent after the commit. Until Redis has taken it its rows stay in the
+// outbox, so that a crash in between repeats the push and loses nothing.
 #include "mirror/apply.h"
 
 #include <algorithm>
 
-#include "core/decide.h"
 #include "mirror/judge.h"
+#include "mirror/pending.h"
+#include "mirror/push.h"
 #include "mirror/rejects.h"
 #include "mirror/rows.h"
 #include "postgres/identity.h"
@@ -20,56 +26,96 @@ namespace session_store {
 namespace {
 
 constexpr const char *kActivity = "session_store mirror: applying";
+constexpr const char *kSettling = "session_store mirror: settling the outbox";
 
 // One batch under way. In the batch's memory, which outlives the transactions.
 struct Batch {
-	MirrorTarget *target;
-	MemoryContext context; // reset before each transaction
-	PulledRow *rows;       // by sid, those without a valid one last
-	char **forced;         // by row: why it must be rejected, found out by an error
+	const ApplyContext *context;
+	const StoreSettings *store;
+	MirrorRow *rows; // by sid, those without a valid one last
+	char **forced;   // by row: why it must be rejected, found out by an error
 	ApplyResult *result;
 	bool locking_table; // the table's lock was being waited for
+	size_t push_bytes;  // of the pushes so far
 };
 
-void decide_row(Batch *batch, PulledRow *row, TimestampTz now) {
-	core::Situation situation;
-	situation.redis = row->judged.state;
-	if (situation.redis == core::RedisState::value)
-		situation.postgres = compare_row(row, batch->target->store.payload, now);
-	else if (row->in_table && row->expire > now)
-		situation.postgres = core::PostgresState::differs_both;
-	row->decision = core::decide(situation);
+// Rows that share something, chosen from those of a transaction.
+struct Chosen {
+	MirrorRow **rows;
+	int count;
+};
+
+template <typename Predicate>
+Chosen choose(MirrorRow **rows, int count, Predicate &&belongs) {
+	Chosen chosen = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
+	for (int i = 0; i < count; i++)
+		if (belongs(rows[i]))
+			chosen.rows[chosen.count++] = rows[i];
+	return chosen;
 }
 
-bool touches_row(const PulledRow *row) {
-	switch (row->decision.action) {
-	case core::Action::write_postgres:
-	case core::Action::delete_postgres:
-	case core::Action::reject:
-		return row->in_table;
-	default:
-		return false;
-	}
+bool is_value(const MirrorRow *row) {
+	return row->judged.state == core::RedisState::value;
+}
+
+bool writes_postgres(const MirrorRow *row) {
+	return row->decision.action == core::Action::write &&
+		(row->decision.payload == core::Direction::to_postgres ||
+			row->decision.expiry == core::Direction::to_postgres);
+}
+
+bool removes_row(const MirrorRow *row) {
+	return row->in_table &&
+		(row->decision.action == core::Action::delete_postgres ||
+			row->decision.action == core::Action::reject);
+}
+
+bool changes_row(const MirrorRow *row) {
+	return (writes_postgres(row) && row->in_table) || removes_row(row);
+}
+
+bool inserts_row(const MirrorRow *row) {
+	return writes_postgres(row) && !row->in_table;
+}
+
+bool leads_nowhere(const MirrorRow *row) {
+	return row->decision.action == core::Action::retry;
+}
+
+void decide_rows(Batch *batch, MirrorRow **rows, int count, TimestampTz now) {
+	for (int i = 0; i < count; i++)
+		decide_row(batch->store, &batch->context->stance, rows[i], now);
+}
+
+// What there is about the sids beside their rows; only where it matters.
+void read_about(Batch *batch, MirrorRow **rows, int count, TimestampTz now) {
+	const Chosen only_redis =
+		choose(rows, count, [](const MirrorRow *row) { return is_value(row) && !row->in_table; });
+	read_tombstones(batch->store, only_redis.rows, only_redis.count, now);
+	if (!batch->context->has_evictions)
+		return;
+	const Chosen valid =
+		choose(rows, count, [](const MirrorRow *row) { return row->judged.valid_sid; });
+	read_evictions(batch->store->id, valid.rows, valid.count);
 }
 
 // Locks the rows that are to change and decides about them again. What is locked elsewhere, or has
 // gone since, is for another time.
-void lock_rows(Batch *batch, PulledRow **rows, int count, TimestampTz now) {
-	auto **chosen = static_cast<PulledRow **>(palloc(count * sizeof(PulledRow *)));
-	int n = 0;
-	for (int i = 0; i < count; i++)
-		if (touches_row(rows[i]))
-			chosen[n++] = rows[i];
-	if (n == 0)
+void lock_rows(Batch *batch, MirrorRow **rows, int count, TimestampTz now) {
+	const Chosen chosen = choose(rows, count, changes_row);
+	if (chosen.count == 0)
 		return;
-	for (int i = 0; i < n; i++)
-		chosen[i]->in_table = false;
-	read_rows(batch->target, RowPlan::lock, chosen, n);
-	for (int i = 0; i < n; i++) {
-		if (chosen[i]->in_table)
-			decide_row(batch, chosen[i], now);
+	for (int i = 0; i < chosen.count; i++)
+		chosen.rows[i]->in_table = false;
+	read_rows(batch->context->target, RowPlan::lock, chosen.rows, chosen.count);
+	// Whoever wrote a row that is locked now has committed, with its rows of the outbox.
+	read_pending(
+		batch->context->outbox, batch->store->id, chosen.rows, chosen.count, batch->context->kept);
+	for (int i = 0; i < chosen.count; i++) {
+		if (chosen.rows[i]->in_table)
+			decide_row(batch->store, &batch->context->stance, chosen.rows[i], now);
 		else
-			chosen[i]->decision = {core::Action::retry, false, false};
+			chosen.rows[i]->decision = {};
 	}
 }
 
@@ -79,33 +125,71 @@ struct Counts {
 	int64 unchanged;
 };
 
-void write_rows(Batch *batch, PulledRow **rows, int count, Counts *counts) {
-	auto **upserts = static_cast<PulledRow **>(palloc(count * sizeof(PulledRow *)));
-	auto **touches = static_cast<PulledRow **>(palloc(count * sizeof(PulledRow *)));
-	auto **removals = static_cast<PulledRow **>(palloc(count * sizeof(PulledRow *)));
-	int n_upserts = 0;
-	int n_touches = 0;
-	int n_removals = 0;
-	for (int i = 0; i < count; i++) {
-		const core::Decision &decision = rows[i]->decision;
-		if (decision.action == core::Action::write_postgres && decision.payload)
-			upserts[n_upserts++] = rows[i];
-		else if (decision.action == core::Action::write_postgres)
-			touches[n_touches++] = rows[i];
-		else if (decision.action == core::Action::delete_postgres || touches_row(rows[i]))
-			removals[n_removals++] = rows[i];
-		else if (decision.action == core::Action::nothing)
-			counts->unchanged++;
-	}
-	counts->applied = n_upserts + n_touches + n_removals;
-	if (counts->applied == 0)
+// Somebody may have stored and ended the session between our look and our insert, which waits for
+// nobody who has: then the session is for another time.
+void check_inserted(Batch *batch, MirrorRow **rows, int count) {
+	if (count == 0)
 		return;
-	upsert_rows(batch->target, upserts, n_upserts);
-	touch_rows(batch->target, touches, n_touches);
-	remove_rows(batch->target, removals, n_removals);
+	auto *known = static_cast<int *>(palloc(count * sizeof(int)));
+	for (int i = 0; i < count; i++)
+		known[i] = rows[i]->pending_count;
+	read_pending(batch->context->outbox, batch->store->id, rows, count, batch->context->kept);
+	for (int i = 0; i < count; i++)
+		if (rows[i]->pending_count != known[i])
+			ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("a session was written while the mirror stored it")));
 }
 
-void keep_rejects(Batch *batch, PulledRow **rows, int count) {
+void write_rows(Batch *batch, MirrorRow **rows, int count, Counts *counts) {
+	const MirrorTarget *target = batch->context->target;
+	const Chosen inserts = choose(rows, count, inserts_row);
+	const Chosen updates = choose(rows, count, [](const MirrorRow *row) {
+		return writes_postgres(row) && row->in_table &&
+			row->decision.payload == core::Direction::to_postgres;
+	});
+	const Chosen touches = choose(rows, count, [](const MirrorRow *row) {
+		return writes_postgres(row) && row->in_table &&
+			row->decision.payload != core::Direction::to_postgres;
+	});
+	const Chosen removals = choose(rows, count, removes_row);
+	insert_rows(target, inserts.rows, inserts.count);
+	update_rows(target, updates.rows, updates.count);
+	touch_rows(target, touches.rows, touches.count);
+	remove_rows(target, removals.rows, removals.count);
+	check_inserted(batch, inserts.rows, inserts.count);
+	counts->applied = inserts.count + updates.count + touches.count + removals.count;
+	for (int i = 0; i < count; i++)
+		if (rows[i]->decision.action == core::Action::nothing)
+			counts->unchanged++;
+}
+
+// Tombstones and kept evictions that follow from the decisions.
+void write_about(Batch *batch, MirrorRow **rows, int count) {
+	const int32 id = batch->store->id;
+	if (batch->store->logout_guard > 0) {
+		const Chosen ended =
+			choose(rows, count, [](const MirrorRow *row) { return row->decision.ended; });
+		write_tombstones(id, ended.rows, ended.count);
+	}
+	const Chosen renewed = choose(rows, count, [](const MirrorRow *row) {
+		return writes_postgres(row) && row->tombstone == core::Tombstone::by_redis;
+	});
+	remove_tombstones(id, renewed.rows, renewed.count);
+	const bool keeps = batch->store->on_eviction == OnEviction::keep;
+	const Chosen evicted = choose(rows, count, [keeps](const MirrorRow *row) {
+		return keeps && row->item->evicted && !row->evicted && row->in_table &&
+			row->decision.action == core::Action::nothing;
+	});
+	keep_evictions(id, evicted.rows, evicted.count);
+	batch->result->kept_eviction |= evicted.count > 0;
+	const Chosen back = choose(rows, count, [](const MirrorRow *row) {
+		return row->evicted && (is_value(row) || !row->in_table || removes_row(row));
+	});
+	forget_evictions(id, back.rows, back.count);
+}
+
+void keep_rejects(Batch *batch, MirrorRow **rows, int count) {
 	auto *rejected = static_cast<RejectedKey *>(palloc(count * sizeof(RejectedKey)));
 	auto **mirrored = static_cast<const FeedItem **>(palloc(count * sizeof(FeedItem *)));
 	int n_rejected = 0;
@@ -113,37 +197,64 @@ void keep_rejects(Batch *batch, PulledRow **rows, int count) {
 	for (int i = 0; i < count; i++) {
 		if (rows[i]->decision.action == core::Action::reject)
 			rejected[n_rejected++] = {rows[i]->item, rows[i]->judged.reason};
-		else if (rows[i]->decision.action != core::Action::retry)
+		else if (!leads_nowhere(rows[i]))
 			mirrored[n_mirrored++] = rows[i]->item;
 	}
-	clear_rejects(batch->target->store.id, mirrored, n_mirrored);
-	write_rejects(batch->target->store.id, rejected, n_rejected);
+	clear_rejects(batch->store->id, mirrored, n_mirrored);
+	write_rejects(batch->store->id, rejected, n_rejected);
+}
+
+// What goes to Redis is taken along; what would be too much at once is for another time. All that
+// is pending of the others is settled.
+void settle_pending(Batch *batch, MirrorRow **rows, int count) {
+	size_t bytes = batch->push_bytes;
+	for (int i = 0; i < count; i++) {
+		prepare_push(rows[i], batch->store->payload, batch->context->kept);
+		const Push *push = &rows[i]->push;
+		if (!push->wanted)
+			continue;
+		if (bytes > 0 && bytes + push->size > kPushBytes) {
+			rows[i]->push = {};
+			rows[i]->decision = {};
+		} else {
+			bytes += push->size;
+		}
+	}
+	const Chosen settled = choose(rows, count, [](const MirrorRow *row) {
+		return row->pending_count > 0 && !row->push.wanted && !leads_nowhere(row);
+	});
+	if (settled.count > 0)
+		remove_pending(settled.rows, settled.count);
 }
 
 void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
-	MirrorTarget *target = batch->target;
+	MirrorTarget *target = batch->context->target;
 	batch->locking_table = true;
 	open_target(target, RowExclusiveLock);
 	batch->locking_table = false;
 
 	const TimestampTz now = GetCurrentTimestamp();
 	const int count = to - from;
-	auto **rows = static_cast<PulledRow **>(palloc(count * sizeof(PulledRow *)));
+	auto **rows = static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *)));
 	for (int i = 0; i < count; i++) {
 		rows[i] = &batch->rows[from + i];
-		rows[i]->in_table = false;
+		rows[i]->in_table = rows[i]->evicted = false;
+		rows[i]->tombstone = core::Tombstone::none;
 		judge_item(
 			rows[i]->item, target->store.payload, batch->forced[rows[i]->order], &rows[i]->judged);
 	}
-	const Identity saved = enter_owner(target->owner);
 	SPI_connect();
-	MemoryContext spi = MemoryContextSwitchTo(batch->context);
+	MemoryContext spi = MemoryContextSwitchTo(batch->context->scratch);
+	read_pending(batch->context->outbox, batch->store->id, rows, count, batch->context->kept);
+	const Identity saved = enter_owner(target->owner);
 	read_rows(target, RowPlan::read, rows, count);
-	for (int i = 0; i < count; i++)
-		decide_row(batch, rows[i], now);
+	read_about(batch, rows, count, now);
+	decide_rows(batch, rows, count, now);
 	lock_rows(batch, rows, count, now);
+	settle_pending(batch, rows, count);
 	write_rows(batch, rows, count, counts);
 	leave_identity(&saved);
+	write_about(batch, rows, count);
 	keep_rejects(batch, rows, count);
 	MemoryContextSwitchTo(spi);
 	SPI_finish();
@@ -154,11 +265,11 @@ bool try_range(Batch *batch, int from, int to, Counts *counts, WorkerFailure *fa
 	MemoryContext outer = CurrentMemoryContext;
 	volatile bool failed = false;
 	*counts = {};
-	MemoryContextReset(batch->context);
+	MemoryContextReset(batch->context->scratch);
 	PG_TRY();
 	{
 		start_worker_transaction(kActivity);
-		MemoryContextSwitchTo(batch->context);
+		MemoryContextSwitchTo(batch->context->scratch);
 		apply_in_transaction(batch, from, to, counts);
 		commit_worker_transaction();
 	}
@@ -185,10 +296,17 @@ bool put_back(Batch *batch, int from, int to, FeedError *error) {
 bool settle_range(Batch *batch, int from, int to, const Counts *counts, FeedError *error) {
 	batch->result->applied += counts->applied;
 	batch->result->unchanged += counts->unchanged;
-	for (int i = from; i < to; i++)
-		if (batch->rows[i].decision.action == core::Action::retry &&
-			!put_back(batch, i, i + 1, error))
+	for (int i = from; i < to; i++) {
+		const MirrorRow *row = &batch->rows[i];
+		if (leads_nowhere(row) && !put_back(batch, i, i + 1, error))
 			return false;
+		if (row->push.wanted)
+			batch->push_bytes += row->push.size;
+		if (is_value(row)) {
+			feed_note_seen(row->item->sid);
+			batch->result->held_redis += row->decision.action == core::Action::hold ? 1 : 0;
+		}
+	}
 	return true;
 }
 
@@ -219,6 +337,43 @@ bool apply_range(Batch *batch, int from, int to, FeedError *error) {
 	}
 	const int middle = from + (to - from) / 2;
 	return apply_range(batch, from, middle, error) && apply_range(batch, middle, to, error);
+}
+
+// What Redis took is settled in the outbox.
+void settle_pushed(void *argument) {
+	auto *pushed = static_cast<Chosen *>(argument);
+	remove_pending(pushed->rows, pushed->count);
+}
+
+bool push_batch(Batch *batch, int count, FeedError *error) {
+	auto **all = static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *)));
+	for (int i = 0; i < count; i++)
+		all[i] = &batch->rows[i];
+	const Chosen pushes = choose(all, count, [](const MirrorRow *row) { return row->push.wanted; });
+	if (pushes.count == 0)
+		return true;
+	auto *changed = static_cast<bool *>(palloc0(pushes.count * sizeof(bool)));
+	if (send_pushes(pushes.rows, pushes.count, changed, error) == PushEnd::feed_failed)
+		return false;
+	Chosen pushed = {static_cast<MirrorRow **>(palloc(pushes.count * sizeof(MirrorRow *))), 0};
+	for (int i = 0; i < pushes.count; i++) {
+		if (!changed[i])
+			pushed.rows[pushed.count++] = pushes.rows[i];
+		else if (!put_back(batch, pushes.rows[i]->order, pushes.rows[i]->order + 1, error))
+			return false;
+	}
+	batch->result->pushed += pushed.count;
+	batch->result->conflicts += pushes.count - pushed.count;
+	WorkerFailure why;
+	if (!try_worker_transaction(kSettling, settle_pushed, &pushed, &why)) {
+		// They are pushed once more, which changes nothing.
+		for (int i = 0; i < pushed.count; i++)
+			if (!put_back(batch, pushed.rows[i]->order, pushed.rows[i]->order + 1, error))
+				return false;
+		if (trouble_of(why.sqlstate) != Trouble::busy)
+			note_failing(batch, &why);
+	}
+	return true;
 }
 
 } // namespace
@@ -252,11 +407,12 @@ Trouble trouble_of(int sqlstate) {
 	}
 }
 
-bool apply_batch(MirrorTarget *target, MemoryContext context, const FeedItem *items, int count,
-	ApplyResult *result, FeedError *error) {
+bool apply_batch(const ApplyContext *context, const FeedItem *items, int count, ApplyResult *result,
+	FeedError *error) {
 	memset(result, 0, sizeof(*result));
-	Batch batch = {target, context, nullptr, nullptr, result, false};
-	batch.rows = static_cast<PulledRow *>(palloc0(count * sizeof(PulledRow)));
+	MemoryContextReset(context->kept);
+	Batch batch = {context, &context->target->store, nullptr, nullptr, result, false, 0};
+	batch.rows = static_cast<MirrorRow *>(palloc0(count * sizeof(MirrorRow)));
 	batch.forced = static_cast<char **>(palloc0(count * sizeof(char *)));
 	for (int i = 0; i < count; i++) {
 		batch.rows[i].item = &items[i];
@@ -264,11 +420,11 @@ bool apply_batch(MirrorTarget *target, MemoryContext context, const FeedItem *it
 	}
 	// One order for all: rows are locked and written in it.
 	std::sort(batch.rows, batch.rows + count,
-		[](const PulledRow &a, const PulledRow &b) { return a.item->sid < b.item->sid; });
+		[](const MirrorRow &a, const MirrorRow &b) { return a.item->sid < b.item->sid; });
 	for (int i = 0; i < count; i++)
 		batch.rows[i].order = i;
-	const bool done = apply_range(&batch, 0, count, error);
-	MemoryContextReset(context);
+	const bool done = apply_range(&batch, 0, count, error) && push_batch(&batch, count, error);
+	MemoryContextReset(context->scratch);
 	return done;
 }
 

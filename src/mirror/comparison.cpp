@@ -3,12 +3,13 @@
 // SCAN makes every key of Redis dirty; each is read and applied like any other. Then the live rows
 // of PostgreSQL are walked in the order of their sids, in slices with a transaction each. A sid
 // that the SCAN did not report is a candidate only: it becomes dirty too, is read from Redis, and
-// its row goes if it is gone there. So nothing here deletes anything, and a crash leaves nothing
-// behind.
+// is decided about when it is gone there. So nothing here deletes anything, and a crash leaves
+// nothing behind.
 //
-// max_delete_percent: the rows are counted before any of them becomes a candidate. Past the limit
-// none does, and the mirror says so, until the next comparison. Sessions whose end was seen as such
-// are not concerned.
+// max_delete_percent: what would be deleted is counted before any of it is, on either side. In
+// PostgreSQL that is the walk's business. In Redis a first SCAN decides about each key and holds
+// the deletes; they are made by a second one. Past the limit of a side none is made there, and the
+// mirror says so, until the next comparison. Sessions whose end was seen as such are not concerned.
 #include "mirror/comparison.h"
 
 #include "mirror/rejects.h"
@@ -19,10 +20,10 @@ namespace session_store {
 
 namespace {
 
+constexpr const char *kActivity = "session_store mirror: comparing";
 constexpr int kSlice = 1000;
-constexpr int64 kWalkBacklog = 5000;   // marking waits while more keys than this are dirty
-constexpr int64 kSettledBacklog = 250; // counting waits until at most one batch is dirty
-constexpr int64 kAlwaysDeleted = 10;   // max_delete_percent is not asked for so few
+constexpr int64 kWalkBacklog = 5000; // marking waits while more keys than this are dirty
+constexpr int64 kAlwaysDeleted = 10; // max_delete_percent is not asked for so few
 
 // One slice of the walk, within a transaction of its own.
 struct Slice {
@@ -51,33 +52,42 @@ std::string_view sid_view(Datum sid) {
 	return {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
 }
 
-struct Flag {
+constexpr const char *kReadMemory =
+	"SELECT owner_replaces, run_id, replication_id, flush_calls, swapdb_calls"
+	" FROM session_store.mirror_state WHERE store_id = $1";
+constexpr const char *kWriteMemory =
+	"INSERT INTO session_store.mirror_state AS m"
+	" (store_id, owner_replaces, run_id, replication_id, flush_calls, swapdb_calls)"
+	" VALUES ($1, false, $2, $3, $4, $5) ON CONFLICT (store_id) DO UPDATE"
+	" SET owner_replaces = m.owner_replaces AND NOT $6, run_id = excluded.run_id,"
+	" replication_id = excluded.replication_id, flush_calls = excluded.flush_calls,"
+	" swapdb_calls = excluded.swapdb_calls";
+
+// The end of a comparison, to be remembered.
+struct Ending {
 	int32 store_id;
-	bool value;
+	const Comparison *comparison;
 };
 
-void execute_for_store(const char *sql, Flag *flag) {
-	Oid types[] = {INT4OID};
-	Datum values[] = {Int32GetDatum(flag->store_id)};
+void write_memory(void *argument) {
+	const auto *ending = static_cast<Ending *>(argument);
+	const FeedIdentity *identity = &ending->comparison->identity;
+	Oid types[] = {INT4OID, TEXTOID, TEXTOID, INT8OID, INT8OID, BOOLOID};
+	Datum values[] = {Int32GetDatum(ending->store_id), CStringGetTextDatum(identity->run_id),
+		CStringGetTextDatum(identity->replication_id), Int64GetDatum(identity->flush_calls),
+		Int64GetDatum(identity->swapdb_calls),
+		BoolGetDatum(ending->comparison->cause.owner_replaces)};
 	const Identity saved = enter_extension_owner();
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 1, types, values, nullptr, false, 1) < 0)
-		elog(ERROR, "%s failed", sql);
-	flag->value = SPI_processed > 0;
+	if (SPI_execute_with_args(kWriteMemory, 6, types, values, nullptr, false, 0) < 0)
+		elog(ERROR, "could not remember the comparison");
 	SPI_finish();
 	leave_identity(&saved);
 }
 
-void read_replaces_postgres(void *argument) {
-	execute_for_store(
-		"SELECT 1 FROM session_store.mirror_state WHERE store_id = $1 AND replaces_postgres",
-		static_cast<Flag *>(argument));
-}
-
-void clear_replaces_postgres(void *argument) {
-	execute_for_store(
-		"UPDATE session_store.mirror_state SET replaces_postgres = false WHERE store_id = $1",
-		static_cast<Flag *>(argument));
+void copy_identity_text(char *to, Size size, uint64 row, int column) {
+	const char *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	strlcpy(to, text == nullptr ? "" : text, size);
 }
 
 void start_walk(Comparison *comparison, ComparisonStage stage) {
@@ -86,23 +96,32 @@ void start_walk(Comparison *comparison, ComparisonStage stage) {
 	comparison->walked = 0;
 }
 
-bool deletes_too_much(const Comparison *comparison, const StoreSettings *store) {
-	return !comparison->replaces_postgres && comparison->missing > kAlwaysDeleted &&
-		comparison->missing * 100 > comparison->live * store->max_delete_percent;
+// Whether the absence of its key deletes the session here.
+bool would_delete(const Comparison *comparison, const StoreSettings *store, std::string_view sid) {
+	switch (comparison->cause.continuity) {
+	case core::Continuity::kept:
+		return true;
+	case core::Continuity::broken:
+		return owner_of(store, sid) == core::Owner::redis;
+	case core::Continuity::refill:
+		break;
+	}
+	return false;
 }
 
-// What the counts mean. True when the candidates are to be marked.
-bool judge_counts(Comparison *comparison, const StoreSettings *store) {
-	comparison->held = deletes_too_much(comparison, store);
-	comparison->held_missing = comparison->missing;
-	comparison->held_live = comparison->live;
-	if (comparison->held)
+Deletions judge(const ComparisonCause *cause, const StoreSettings *store, int64 wanted, int64 live,
+	const char *missing_from, const char *side) {
+	Deletions result = {wanted, live, false};
+	result.held = !cause->allows_mass_delete && wanted > kAlwaysDeleted &&
+		wanted * 100 > live * store->max_delete_percent;
+	if (result.held)
 		ereport(LOG,
 			(errmsg("mirror of store \"%s\": " INT64_FORMAT " of " INT64_FORMAT
-					" live sessions are not in Redis and none of them is deleted",
-				 NameStr(store->name), comparison->missing, comparison->live),
-				errhint("Raise max_delete_percent of the store to let them be deleted.")));
-	return !comparison->held && comparison->missing > 0;
+					" live sessions of %s are not in %s and none of them is deleted",
+				 NameStr(store->name), wanted, live, side, missing_from),
+				errhint("Call session_store.resync(store, allow_mass_delete => true) to let them "
+						"be deleted.")));
+	return result;
 }
 
 StepResult finish_marking(
@@ -115,34 +134,54 @@ StepResult finish_marking(
 	case MarkResult::done:
 		break;
 	}
-	feed_end_comparison();
 	comparison->stage = ComparisonStage::settling;
 	comparison->marked_at = GetCurrentTimestamp();
 	return StepResult::worked;
 }
 
+// Everything is counted: what may be deleted is known, and what comes next.
+void end_counting(Comparison *comparison, const StoreSettings *store) {
+	FeedState state;
+	feed_state(&state);
+	const int64 postgres_wanted = comparison->postgres_wanted;
+	comparison->live = comparison->walked;
+	comparison->postgres =
+		judge(&comparison->cause, store, postgres_wanted, comparison->live, "Redis", "PostgreSQL");
+	comparison->redis = judge(
+		&comparison->cause, store, comparison->redis_wanted, state.scanned, "PostgreSQL", "Redis");
+	comparison->judged = true;
+	// What the owner has and Redis lost goes there, whatever becomes of the rest.
+	const bool only_deletes = comparison->missing == comparison->postgres_wanted;
+	if (comparison->missing > 0 && !(only_deletes && comparison->postgres.held))
+		start_walk(comparison, ComparisonStage::marking);
+	else
+		comparison->stage = ComparisonStage::pruning;
+}
+
 void end_walk(Comparison *comparison, const StoreSettings *store) {
-	if (comparison->stage == ComparisonStage::counting) {
-		comparison->live = comparison->walked;
-		if (judge_counts(comparison, store)) {
-			start_walk(comparison, ComparisonStage::marking);
-			return;
-		}
-	}
-	comparison->stage = ComparisonStage::closing;
+	if (comparison->stage == ComparisonStage::counting)
+		end_counting(comparison, store);
+	else
+		comparison->stage = ComparisonStage::pruning;
+}
+
+void count_missing(Comparison *comparison, const StoreSettings *store, std::string_view sid) {
+	comparison->missing++;
+	if (would_delete(comparison, store, sid))
+		comparison->postgres_wanted++;
 }
 
 StepResult walk(
 	Comparison *comparison, MirrorTarget *target, FeedError *error, WorkerFailure *failure) {
 	Slice slice = {target, comparison->after, CurrentMemoryContext, nullptr, 0};
-	if (!try_worker_transaction("session_store mirror: comparing", read_slice, &slice, failure))
+	if (!try_worker_transaction(kActivity, read_slice, &slice, failure))
 		return StepResult::database_failed;
 	for (int i = 0; i < slice.count; i++) {
 		const std::string_view sid = sid_view(slice.sids[i]);
-		if (feed_seen_in_scan(sid))
+		if (feed_seen(sid))
 			continue;
 		if (comparison->stage == ComparisonStage::counting)
-			comparison->missing++;
+			count_missing(comparison, &target->store, sid);
 		else if (!feed_mark(sid, error))
 			return StepResult::feed_failed;
 	}
@@ -156,21 +195,59 @@ StepResult walk(
 	return StepResult::worked;
 }
 
-// Ends once everything that was dirty at the end of the walk has been applied.
-StepResult settle(Comparison *comparison, MirrorTarget *target, WorkerFailure *failure) {
+// Scans again where deletes of Redis were held and may be made now.
+StepResult prune(Comparison *comparison, FeedError *error) {
+	FeedState state;
+	feed_state(&state);
+	if (comparison->redis_wanted == 0 || comparison->redis.held) {
+		comparison->stage = ComparisonStage::closing;
+		return StepResult::worked;
+	}
+	if (!comparison->prunes) {
+		comparison->prunes = true;
+		return feed_rescan(error) ? StepResult::worked : StepResult::feed_failed;
+	}
+	if (state.scanning)
+		return feed_scan_step(error) ? StepResult::worked : StepResult::feed_failed;
+	comparison->stage = ComparisonStage::closing;
+	return StepResult::worked;
+}
+
+// Whether what was dirty at marked_at has been applied.
+bool has_settled(const Comparison *comparison) {
 	FeedState state;
 	feed_state(&state);
 	const int64 since_marked = (GetCurrentTimestamp() - comparison->marked_at) / 1000;
-	if (state.dirty + state.in_flight > 0 && state.oldest_ms >= since_marked)
+	return state.dirty + state.in_flight == 0 || state.oldest_ms < since_marked;
+}
+
+// Scans on; then waits for what was found, since sessions whose end is known but not applied yet
+// must not count as missing.
+StepResult scan(Comparison *comparison, FeedError *error) {
+	FeedState state;
+	feed_state(&state);
+	if (state.scanning)
+		return feed_scan_step(error) ? StepResult::worked : StepResult::feed_failed;
+	if (comparison->marked_at == 0)
+		comparison->marked_at = GetCurrentTimestamp();
+	if (!has_settled(comparison))
 		return StepResult::waits;
-	if (comparison->replaces_postgres) {
-		Flag flag = {target->store.id, false};
-		if (!try_worker_transaction(
-				"session_store mirror: comparing", clear_replaces_postgres, &flag, failure))
-			return StepResult::database_failed;
-		comparison->replaces_postgres = false;
-	}
+	start_walk(comparison, ComparisonStage::counting);
+	return StepResult::worked;
+}
+
+// Ends once everything that was dirty at the end of the walk has been applied.
+StepResult settle(Comparison *comparison, MirrorTarget *target, WorkerFailure *failure) {
+	if (!has_settled(comparison))
+		return StepResult::waits;
+	Ending ending = {target->store.id, comparison};
+	// While deletes wait for an answer the next mirror must ask again.
+	if (!holds_deletes(comparison) &&
+		!try_worker_transaction(kActivity, write_memory, &ending, failure))
+		return StepResult::database_failed;
+	feed_end_comparison();
 	comparison->stage = ComparisonStage::idle;
+	comparison->ended_at = GetCurrentTimestamp();
 	comparison->finished++;
 	return StepResult::ended;
 }
@@ -178,15 +255,16 @@ StepResult settle(Comparison *comparison, MirrorTarget *target, WorkerFailure *f
 } // namespace
 
 StepResult begin_comparison(
-	Comparison *comparison, MirrorTarget *target, FeedError *error, WorkerFailure *failure) {
-	Flag flag = {target->store.id, false};
-	if (!try_worker_transaction(
-			"session_store mirror: comparing", read_replaces_postgres, &flag, failure))
-		return StepResult::database_failed;
+	Comparison *comparison, const ComparisonCause *cause, FeedError *error) {
 	if (!feed_begin_comparison(error))
 		return StepResult::feed_failed;
-	comparison->replaces_postgres = flag.value;
+	feed_identity(&comparison->identity);
+	comparison->cause = *cause;
 	comparison->live = comparison->missing = 0;
+	comparison->postgres_wanted = comparison->redis_wanted = 0;
+	comparison->judged = comparison->prunes = false;
+	comparison->started_at = GetCurrentTimestamp();
+	comparison->ended_at = comparison->marked_at = 0;
 	start_walk(comparison, ComparisonStage::scanning);
 	return StepResult::worked;
 }
@@ -199,18 +277,14 @@ StepResult comparison_step(
 	case ComparisonStage::idle:
 		return StepResult::ended;
 	case ComparisonStage::scanning:
-		if (state.scanning)
-			return feed_scan_step(error) ? StepResult::worked : StepResult::feed_failed;
-		// Sessions whose end is known but not applied yet must not count as missing.
-		if (state.dirty > kSettledBacklog)
-			return StepResult::waits;
-		start_walk(comparison, ComparisonStage::counting);
-		return StepResult::worked;
+		return scan(comparison, error);
 	case ComparisonStage::counting:
 		return walk(comparison, target, error, failure);
 	case ComparisonStage::marking:
 		return state.dirty > kWalkBacklog ? StepResult::waits
 										  : walk(comparison, target, error, failure);
+	case ComparisonStage::pruning:
+		return prune(comparison, error);
 	case ComparisonStage::closing:
 		return finish_marking(comparison, target, error, failure);
 	case ComparisonStage::settling:
@@ -221,6 +295,49 @@ StepResult comparison_step(
 
 void abandon_comparison(Comparison *comparison) {
 	comparison->stage = ComparisonStage::idle;
+}
+
+MirrorStance stance_of(const Comparison *comparison) {
+	MirrorStance stance = {
+		core::Continuity::kept, core::Deletes::allowed, core::Deletes::allowed, 0};
+	if (!is_comparing(comparison))
+		return stance;
+	stance.continuity = comparison->cause.continuity;
+	// While continuity is kept what is absent has ended: only what the SCAN did not report is
+	// counted before it is looked at.
+	if (comparison->cause.allows_mass_delete || stance.continuity == core::Continuity::kept)
+		return stance;
+	if (!comparison->judged || comparison->postgres.held)
+		stance.postgres_deletes = core::Deletes::held;
+	if (!comparison->prunes || comparison->redis.held)
+		stance.redis_deletes = core::Deletes::held;
+	return stance;
+}
+
+void read_memory(int32 store_id, MirrorMemory *memory) {
+	*memory = {};
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(store_id)};
+	const Identity saved = enter_extension_owner();
+	SPI_connect();
+	if (SPI_execute_with_args(kReadMemory, 1, types, values, nullptr, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what the mirror remembers");
+	if (SPI_processed > 0) {
+		bool no_identity;
+		bool is_null;
+		HeapTuple row = SPI_tuptable->vals[0];
+		TupleDesc descriptor = SPI_tuptable->tupdesc;
+		memory->owner_replaces = DatumGetBool(SPI_getbinval(row, descriptor, 1, &is_null));
+		(void)SPI_getbinval(row, descriptor, 2, &no_identity);
+		memory->has_identity = !no_identity;
+		copy_identity_text(memory->identity.run_id, sizeof(memory->identity.run_id), 0, 2);
+		copy_identity_text(
+			memory->identity.replication_id, sizeof(memory->identity.replication_id), 0, 3);
+		memory->identity.flush_calls = DatumGetInt64(SPI_getbinval(row, descriptor, 4, &is_null));
+		memory->identity.swapdb_calls = DatumGetInt64(SPI_getbinval(row, descriptor, 5, &is_null));
+	}
+	SPI_finish();
+	leave_identity(&saved);
 }
 
 } // namespace session_store

@@ -146,15 +146,18 @@ redis::Endpoint endpoint_of(const FeedOptions &options) {
 	return make_endpoint(options);
 }
 
-bool feed_configure(const FeedOptions *options, redis::Waiter *waiter, FeedError *error) noexcept {
+bool feed_configure(
+	const FeedOptions *options, redis::Waiter *waiter, bool *made, FeedError *error) noexcept {
+	*made = false;
 	return guarded(error, [&] {
 		const redis::Endpoint endpoint = make_endpoint(*options);
 		const std::string prefix = text_or_empty(options->prefix);
 		if (link_ != nullptr && same(link_->endpoint, endpoint) && link_->prefix == prefix)
 			return;
-		auto made = std::make_unique<Link>(endpoint, prefix, *waiter);
+		auto link = std::make_unique<Link>(endpoint, prefix, *waiter);
 		feed_discard();
-		link_ = made.release();
+		link_ = link.release();
+		*made = true;
 	});
 }
 
@@ -181,6 +184,7 @@ void feed_state(FeedState *state) noexcept {
 	state->gap = feed.gap() != redis::kGapNone;
 	state->gap_reasons = feed.gap() | feed.answering();
 	state->continuity_broken = (state->gap_reasons & redis::kGapBreaksContinuity) != 0;
+	state->gap_breaks = (feed.gap() & redis::kGapBreaksContinuity) != 0;
 	state->mode = FeedMode::tracking;
 	state->comparison_interval_ms = kComparisonIntervalMs;
 	const auto difference = feed.clock_difference();
@@ -239,8 +243,18 @@ bool feed_scan_step(FeedError *error) noexcept {
 	return guarded(error, [] { feed().scan_step(); });
 }
 
-bool feed_seen_in_scan(std::string_view sid) noexcept {
-	return link_ != nullptr && link_->feed.seen_in_scan(sid);
+bool feed_rescan(FeedError *error) noexcept {
+	return guarded(error, [] { feed().rescan(); });
+}
+
+bool feed_seen(std::string_view sid) noexcept {
+	return link_ != nullptr && link_->feed.seen(sid);
+}
+
+void feed_note_seen(std::string_view sid) noexcept {
+	FeedError ignored;
+	if (link_ != nullptr)
+		(void)guarded(&ignored, [&] { link_->feed.note_seen(sid); });
 }
 
 bool feed_mark(std::string_view sid, FeedError *error) noexcept {
@@ -322,6 +336,14 @@ bool feed_lease(const char *holder, int ttl_ms, bool *held, char *other, std::si
 
 bool feed_release_lease(const char *holder, FeedError *error) noexcept {
 	return guarded(error, [&] { feed().release_lease(holder); });
+}
+
+bool feed_start_barrier(FeedError *error) noexcept {
+	return guarded(error, [] { feed().start_barrier(); });
+}
+
+bool feed_caught_up() noexcept {
+	return link_ != nullptr && link_->feed.caught_up();
 }
 
 } // namespace session_store

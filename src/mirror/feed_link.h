@@ -100,6 +100,7 @@ struct FeedState {
 	bool gap;
 	unsigned gap_reasons;   // redis::Gap, of the gap to be answered and of that under answer
 	bool continuity_broken; // one of those breaks it
+	bool gap_breaks;        // the gap to be answered does
 	FeedMode mode;
 	const char *mode_reason;    // why not tracking; "" when it is
 	int comparison_interval_ms; // how often this mode needs a comparison even without a gap
@@ -118,7 +119,8 @@ struct FeedState {
 };
 
 // Makes the feed that the options ask for, unless the one there is the same. Connects to nothing.
-bool feed_configure(const FeedOptions *options, redis::Waiter *waiter, FeedError *error) noexcept;
+bool feed_configure(
+	const FeedOptions *options, redis::Waiter *waiter, bool *made, FeedError *error) noexcept;
 bool feed_connect(FeedError *error) noexcept;
 // Drops the connections and the feed; does nothing when there is none.
 void feed_discard() noexcept;
@@ -136,7 +138,11 @@ bool feed_wait(int milliseconds, bool *woken, FeedError *error) noexcept;
 
 bool feed_begin_comparison(FeedError *error) noexcept;
 bool feed_scan_step(FeedError *error) noexcept;
-bool feed_seen_in_scan(std::string_view sid) noexcept;
+// Scans once more, within the same comparison.
+bool feed_rescan(FeedError *error) noexcept;
+// Whether the comparison has met the sid, in its SCAN or as a value; false when in doubt.
+bool feed_seen(std::string_view sid) noexcept;
+void feed_note_seen(std::string_view sid) noexcept;
 bool feed_mark(std::string_view sid, FeedError *error) noexcept;
 void feed_end_comparison() noexcept;
 
@@ -145,6 +151,11 @@ bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept;
 bool feed_put_back(int index, FeedError *error) noexcept;
 bool feed_put_back_all(FeedError *error) noexcept;
 bool feed_commit(FeedError *error) noexcept;
+
+// A barrier: once it is passed and what was dirty then is copied, all that Redis had accepted
+// before the call is.
+bool feed_start_barrier(FeedError *error) noexcept;
+bool feed_caught_up() noexcept;
 
 // Whether what was read until now was read from the Redis that has been followed: *kept is false
 // when a gap that breaks continuity waits to be answered. To be asked after a fetch with absent

@@ -2,10 +2,10 @@
 #include "mirror/judge.h"
 
 #include "core/text.h"
+#include "mirror/timestamps.h"
 
 extern "C" {
 #include "common/jsonapi.h"
-#include "datatype/timestamp.h"
 #include "mb/pg_wchar.h"
 }
 
@@ -14,9 +14,6 @@ namespace session_store {
 namespace {
 
 constexpr int kLongestReason = 500;
-constexpr int64 kMillisecondsPerDay = 86400000;
-constexpr int64 kEpochMilliseconds =
-	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * kMillisecondsPerDay;
 
 void reject(Judged *judged, core::RedisState state, const char *reason) {
 	judged->state = state;
@@ -25,18 +22,6 @@ void reject(Judged *judged, core::RedisState state, const char *reason) {
 
 Datum make_text(std::string_view bytes) {
 	return PointerGetDatum(cstring_to_text_with_len(bytes.data(), static_cast<int>(bytes.size())));
-}
-
-// False when PostgreSQL cannot hold the time.
-bool to_timestamp(int64 milliseconds, TimestampTz *timestamp) {
-	if (milliseconds == kFeedNoExpiry) {
-		*timestamp = DT_NOEND;
-		return true;
-	}
-	if (milliseconds < 0 || milliseconds >= END_TIMESTAMP / 1000 + kEpochMilliseconds)
-		return false;
-	*timestamp = (milliseconds - kEpochMilliseconds) * 1000;
-	return true;
 }
 
 // What keeps the text from being jsonb, as far as parsing tells, or null.
@@ -88,7 +73,7 @@ void judge_jsonb(std::string_view value, Judged *judged) {
 
 void judge_value(const FeedItem *item, Payload payload, Judged *judged) {
 	judged->state = core::RedisState::value;
-	if (!to_timestamp(item->expire_ms, &judged->expire)) {
+	if (!from_redis_milliseconds(item->expire_ms, &judged->expire)) {
 		reject(judged, core::RedisState::rejected, "expiry is later than PostgreSQL can hold");
 		return;
 	}

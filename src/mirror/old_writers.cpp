@@ -31,7 +31,7 @@ bool is_among(VirtualTransactionId one, const VirtualTransactionId *many, int co
 
 } // namespace
 
-void note_old_writers(Oid relation) {
+bool note_old_writers(Oid relation) {
 	int count;
 	const VirtualTransactionId *now = writers(relation, &count);
 	if (noted != nullptr)
@@ -40,6 +40,7 @@ void note_old_writers(Oid relation) {
 		MemoryContextAlloc(TopMemoryContext, (count + 1) * sizeof(VirtualTransactionId)));
 	memcpy(noted, now, count * sizeof(VirtualTransactionId));
 	noted_count = count;
+	return count > 0;
 }
 
 bool old_writers_have_ended(Oid relation) {

@@ -191,8 +191,8 @@ void write_phase(const PhaseChange *change) {
 			" WHERE id = $1",
 		5, types, values, nullptr, SPI_OK_UPDATE);
 	if (moves && is_dual(change->to))
-		execute("INSERT INTO session_store.mirror_state (store_id, replaces_postgres)"
-				" VALUES ($1, true) ON CONFLICT (store_id) DO UPDATE SET replaces_postgres = true",
+		execute("INSERT INTO session_store.mirror_state (store_id, owner_replaces)"
+				" VALUES ($1, true) ON CONFLICT (store_id) DO UPDATE SET owner_replaces = true",
 			1, types, values, nullptr, SPI_OK_INSERT);
 }
 

@@ -189,7 +189,7 @@ MarkResult mark_unseen_rejects(
 		std::string_view sid;
 		if (core::sid_of_key(
 				std::string_view(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)), prefix, &sid) &&
-			!feed_seen_in_scan(sid) && !feed_mark(sid, error))
+			!feed_seen(sid) && !feed_mark(sid, error))
 			return MarkResult::feed_failed;
 	}
 	return MarkResult::done;

@@ -3,6 +3,7 @@
 
 #include "mirror/feed_link.h"
 #include "mirror/rejects.h"
+#include "worker/mirror_process.h"
 
 extern "C" {
 #include "mb/pg_wchar.h"
@@ -33,27 +34,59 @@ int64 progress(int64 now, int64 before) {
 	return now >= before ? now - before : now;
 }
 
-void fill_report(const Comparison *comparison) {
-	FeedState feed;
-	feed_state(&feed);
-	report.lag_keys = feed.dirty + feed.in_flight;
-	report.lag_milliseconds = report.lag_keys == 0 ? 0 : feed.oldest_ms;
-	report.redis_sessions = feed.database_keys < 0 || feed.other_keys < 0
+constexpr const char *mode_name(FeedMode mode) {
+	switch (mode) {
+	case FeedMode::tracking:
+		return "tracking";
+	case FeedMode::notifications:
+		return "notifications";
+	case FeedMode::comparison_only:
+		break;
+	}
+	return "comparisons only";
+}
+
+void fill_feed(const FeedState *feed) {
+	report.lag_keys = feed->dirty + feed->in_flight;
+	report.lag_milliseconds = report.lag_keys == 0 ? 0 : feed->oldest_ms;
+	report.redis_sessions = feed->database_keys < 0 || feed->other_keys < 0
 		? -1
-		: Max(feed.database_keys - feed.other_keys, int64{0});
-	report.rejects_over_limit = rejects_over_limit();
-	report.hints += progress(feed.hints, last_feed.hints);
-	noticed_gaps += progress(feed.gaps, last_feed.gaps);
+		: Max(feed->database_keys - feed->other_keys, int64{0});
+	report.hints += progress(feed->hints, last_feed.hints);
+	noticed_gaps += progress(feed->gaps, last_feed.gaps);
 	report.gaps = Max(noticed_gaps - 1, int64{0});
-	last_feed = feed;
-	report.reconnects = Max(connects - 1, int64{0});
+	report.clock_known = feed->clock_known;
+	report.clock_difference_ms = feed->clock_difference_us / kMicrosecondsPerMs;
+	if (feed->connected)
+		snprintf(report.mode, sizeof(report.mode), "%s%s%s", mode_name(feed->mode),
+			feed->mode_reason[0] == '\0' ? "" : ": ", feed->mode_reason);
+}
+
+void fill_comparison(const Comparison *comparison, const FeedState *feed) {
 	report.comparisons = comparison->finished;
-	if (comparison->stage == ComparisonStage::idle)
+	report.comparison_started_at = comparison->started_at;
+	report.comparison_ended_at = comparison->ended_at;
+	report.held_postgres = comparison->postgres.held ? comparison->postgres.wanted : 0;
+	report.held_redis = comparison->redis.held ? comparison->redis.wanted : 0;
+	if (!is_comparing(comparison))
 		return;
 	// Both sides are walked: Redis once, PostgreSQL for what Redis did not report.
-	report.comparison_done = feed.scanned + comparison->walked;
+	report.comparison_done = feed->scanned + comparison->walked;
 	report.comparison_total =
-		Max(feed.database_keys, feed.scanned) + Max(comparison->live, comparison->walked);
+		Max(feed->database_keys, feed->scanned) + Max(comparison->live, comparison->walked);
+}
+
+void fill_report() {
+	FeedState feed;
+	feed_state(&feed);
+	fill_feed(&feed);
+	last_feed = feed;
+	report.rejects_over_limit = rejects_over_limit();
+	report.reconnects = Max(connects - 1, int64{0});
+	report.evictions_kept = mirror->evictions;
+	report.outbox_keys = mirror->backlog_keys;
+	report.outbox_oldest_ms = mirror->backlog_ms;
+	fill_comparison(&mirror->comparison, &feed);
 }
 
 bool worth_publishing() {
@@ -89,20 +122,52 @@ void note_recovery(const StoreSettings *store) {
 	logged[0] = '\0';
 }
 
-void count_applied(int64 applied, int64 unchanged) {
-	report.applied += applied;
-	report.unchanged += unchanged;
+void count_work(const ApplyResult *result) {
+	report.applied += result->applied;
+	report.unchanged += result->unchanged;
+	report.pushed += result->pushed;
+	report.push_conflicts += result->conflicts;
 }
 
 void count_connect() {
 	connects++;
 }
 
-void publish(int32 store_id, const Comparison *comparison, bool now) {
-	fill_report(comparison);
+void describe_state() {
+	const Comparison *comparison = &mirror->comparison;
+	const char *name = NameStr(mirror->target.store.name);
+	char words[kReportTextBytes];
+	FeedState feed;
+	feed_state(&feed);
+	if (!feed.connected || mirror->apply_failures > 0 || mirror->compare_failures > 0)
+		return;
+	if (is_comparing(comparison) || feed.gap) {
+		snprintf(words, sizeof(words), "copying: " INT64_FORMAT " keys of Redis read so far",
+			feed.scanned);
+		set_state(MirrorState::copying, words);
+		return;
+	}
+	if (holds_deletes(comparison)) {
+		const bool here = comparison->postgres.held;
+		const Deletions *held = here ? &comparison->postgres : &comparison->redis;
+		snprintf(words, sizeof(words),
+			"paused: " INT64_FORMAT " of " INT64_FORMAT
+			" live sessions are not in %s and none of them is "
+			"deleted; call session_store.resync('%s', allow_mass_delete => true) to delete them%s",
+			held->wanted, held->live, here ? "Redis" : "PostgreSQL", name,
+			here ? ", or refill_redis => true to restore them" : "");
+		set_state(MirrorState::paused, words);
+	} else {
+		set_state(MirrorState::in_sync, "in sync");
+	}
+	note_recovery(&mirror->target.store);
+}
+
+void publish(bool now) {
+	fill_report();
 	if (!now && !worth_publishing())
 		return;
-	publish_mirror_report(MyDatabaseId, store_id, &report);
+	publish_mirror_report(MyDatabaseId, mirror->target.store.id, &report);
 	published = report;
 	published_at = GetCurrentTimestamp();
 }

@@ -1,7 +1,7 @@
 // What a mirror says about itself: in shared memory for status, and once in the log.
 #pragma once
 
-#include "mirror/comparison.h"
+#include "mirror/apply.h"
 #include "postgres/pg.h"
 #include "worker/shared_state.h"
 
@@ -14,10 +14,12 @@ void set_failure(const StoreSettings *store, MirrorState state, const char *mess
 // Forgets what was logged, and logs that the trouble is over if there was one.
 void note_recovery(const StoreSettings *store);
 
-void count_applied(int64 applied, int64 unchanged);
+void count_work(const ApplyResult *result);
 void count_connect();
 
+// Sets the state of a mirror that is connected and works.
+void describe_state();
 // Publishes when something worth it changed, or `now`.
-void publish(int32 store_id, const Comparison *comparison, bool now);
+void publish(bool now);
 
 } // namespace session_store

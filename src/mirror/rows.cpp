@@ -7,7 +7,7 @@ namespace session_store {
 
 namespace {
 
-constexpr int kPlans = 6;
+constexpr int kPlans = 7;
 constexpr int kMostArguments = 3;
 
 struct Statement {
@@ -19,14 +19,15 @@ struct Statement {
 // Stands for the array type of the store's payload.
 constexpr Oid kPayloads = InvalidOid;
 
-// Order as in RowPlan. Where a row goes through ON CONFLICT, the row trigger sees a BEFORE INSERT
-// and then a BEFORE UPDATE.
+// Order as in RowPlan. No statement depends on a unique index, so that they work on any layout.
 constexpr Statement kStatements[kPlans] = {
 	{"SELECT sid, sess, expire FROM %s WHERE sid = ANY ($1)", 1, {TEXTARRAYOID}},
 	{"SELECT sid, sess, expire FROM %s WHERE sid = ANY ($1) ORDER BY sid FOR UPDATE SKIP LOCKED", 1,
 		{TEXTARRAYOID}},
-	{"INSERT INTO %s (sid, sess, expire) SELECT * FROM unnest($1, $2, $3)"
-	 " ON CONFLICT (sid) DO UPDATE SET sess = EXCLUDED.sess, expire = EXCLUDED.expire",
+	{"INSERT INTO %s (sid, sess, expire) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING",
+		3, {TEXTARRAYOID, kPayloads, TIMESTAMPTZARRAYOID}},
+	{"UPDATE %s AS t SET sess = n.sess, expire = n.expire"
+	 " FROM unnest($1, $2, $3) AS n (sid, sess, expire) WHERE t.sid = n.sid",
 		3, {TEXTARRAYOID, kPayloads, TIMESTAMPTZARRAYOID}},
 	{"UPDATE %s AS t SET expire = n.expire FROM unnest($1, $2) AS n (sid, expire)"
 	 " WHERE t.sid = n.sid",
@@ -97,14 +98,24 @@ Datum make_array(Datum *values, int count, Oid type) {
 
 enum class Field : uint8_t { sid, sess, expire };
 
-Datum array_of(PulledRow **rows, int count, Field field, Oid type) {
-	auto *values = static_cast<Datum *>(palloc(count * sizeof(Datum)));
-	for (int i = 0; i < count; i++) {
-		const Judged &judged = rows[i]->judged;
-		values[i] = field == Field::sid ? judged.sid
-			: field == Field::sess      ? judged.sess
-										: TimestampTzGetDatum(judged.expire);
+// What the row is to hold: of Redis, but where that goes to Redis.
+Datum field_of(const MirrorRow *row, Field field) {
+	switch (field) {
+	case Field::sid:
+		return row->judged.sid;
+	case Field::sess:
+		return row->judged.sess;
+	case Field::expire:
+		break;
 	}
+	const bool stays = row->in_table && row->decision.expiry != core::Direction::to_postgres;
+	return TimestampTzGetDatum(stays ? row->expire : row->judged.expire);
+}
+
+Datum array_of(MirrorRow **rows, int count, Field field, Oid type) {
+	auto *values = static_cast<Datum *>(palloc(count * sizeof(Datum)));
+	for (int i = 0; i < count; i++)
+		values[i] = field_of(rows[i], field);
 	const Datum array = make_array(values, count, type);
 	pfree(values);
 	return array;
@@ -116,13 +127,21 @@ void execute_as_mirror(const MirrorTarget *target, RowPlan which, Datum *values)
 	end_write();
 }
 
+void write_payloads(const MirrorTarget *target, RowPlan which, MirrorRow **rows, int count) {
+	const Oid payload = target->store.payload == Payload::jsonb ? JSONBOID : BYTEAOID;
+	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID),
+		array_of(rows, count, Field::sess, payload),
+		array_of(rows, count, Field::expire, TIMESTAMPTZOID)};
+	execute_as_mirror(target, which, values);
+}
+
 std::string_view text_view(Datum value) {
 	const auto *bytes = DatumGetTextPP(value);
 	return {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
 }
 
 // The row of that sid among those, sorted by sid; null when it is not one of them.
-PulledRow *find_row(PulledRow **rows, int count, std::string_view sid) {
+MirrorRow *find_row(MirrorRow **rows, int count, std::string_view sid) {
 	int low = 0;
 	int high = count;
 	while (low < high) {
@@ -135,18 +154,9 @@ PulledRow *find_row(PulledRow **rows, int count, std::string_view sid) {
 	return low < count && rows[low]->item->sid == sid ? rows[low] : nullptr;
 }
 
-bool same_payload(Datum a, Datum b, Payload payload) {
-	const auto *left = DatumGetByteaPP(a);
-	const auto *right = DatumGetByteaPP(b);
-	if (VARSIZE_ANY_EXHDR(left) == VARSIZE_ANY_EXHDR(right) &&
-		memcmp(VARDATA_ANY(left), VARDATA_ANY(right), VARSIZE_ANY_EXHDR(left)) == 0)
-		return true;
-	return payload == Payload::jsonb && DatumGetBool(DirectFunctionCall2(jsonb_eq, a, b));
-}
-
 } // namespace
 
-void read_rows(const MirrorTarget *target, RowPlan plan, PulledRow **rows, int count) {
+void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count) {
 	auto *sids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
 	int n = 0;
 	for (int i = 0; i < count; i++)
@@ -160,7 +170,7 @@ void read_rows(const MirrorTarget *target, RowPlan plan, PulledRow **rows, int c
 	for (uint64 i = 0; i < found->numvals; i++) {
 		bool is_null;
 		const Datum sid = SPI_getbinval(found->vals[i], found->tupdesc, 1, &is_null);
-		PulledRow *row = find_row(rows, count, text_view(sid));
+		MirrorRow *row = find_row(rows, count, text_view(sid));
 		if (row == nullptr)
 			continue;
 		row->in_table = true;
@@ -170,17 +180,22 @@ void read_rows(const MirrorTarget *target, RowPlan plan, PulledRow **rows, int c
 	}
 }
 
-void upsert_rows(const MirrorTarget *target, PulledRow **rows, int count) {
+void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count) {
 	if (count == 0)
 		return;
-	const Oid payload = target->store.payload == Payload::jsonb ? JSONBOID : BYTEAOID;
-	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID),
-		array_of(rows, count, Field::sess, payload),
-		array_of(rows, count, Field::expire, TIMESTAMPTZOID)};
-	execute_as_mirror(target, RowPlan::upsert, values);
+	write_payloads(target, RowPlan::insert, rows, count);
+	if (SPI_processed != static_cast<uint64>(count))
+		ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("a session was stored while the mirror stored it")));
 }
 
-void touch_rows(const MirrorTarget *target, PulledRow **rows, int count) {
+void update_rows(const MirrorTarget *target, MirrorRow **rows, int count) {
+	if (count > 0)
+		write_payloads(target, RowPlan::update, rows, count);
+}
+
+void touch_rows(const MirrorTarget *target, MirrorRow **rows, int count) {
 	if (count == 0)
 		return;
 	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID),
@@ -188,7 +203,7 @@ void touch_rows(const MirrorTarget *target, PulledRow **rows, int count) {
 	execute_as_mirror(target, RowPlan::touch, values);
 }
 
-void remove_rows(const MirrorTarget *target, PulledRow **rows, int count) {
+void remove_rows(const MirrorTarget *target, MirrorRow **rows, int count) {
 	if (count == 0)
 		return;
 	Datum values[] = {array_of(rows, count, Field::sid, TEXTOID)};
@@ -208,18 +223,19 @@ int walk_sids(const MirrorTarget *target, Datum after, int limit, Datum **sids) 
 	return static_cast<int>(found->numvals);
 }
 
-core::PostgresState compare_row(const PulledRow *row, Payload payload, TimestampTz now) {
-	if (!row->in_table)
-		return core::PostgresState::absent;
-	const bool same_expiry = row->expire == row->judged.expire;
-	const bool same_sess = !row->sess_is_null && same_payload(row->sess, row->judged.sess, payload);
-	if (same_expiry && same_sess)
-		return core::PostgresState::equal;
-	if (row->expire <= now)
-		return core::PostgresState::absent;
-	if (same_sess)
-		return core::PostgresState::differs_expiry;
-	return same_expiry ? core::PostgresState::differs_payload : core::PostgresState::differs_both;
+bool same_payload(const MirrorRow *row, Payload payload) {
+	if (row->sess_is_null)
+		return false;
+	auto *mine = DatumGetByteaPP(row->sess);
+	const auto *theirs = DatumGetByteaPP(row->judged.sess);
+	const Size size = VARSIZE_ANY_EXHDR(mine);
+	bool same = size == VARSIZE_ANY_EXHDR(theirs) &&
+		memcmp(VARDATA_ANY(mine), VARDATA_ANY(theirs), size) == 0;
+	if (!same && payload == Payload::jsonb)
+		same = DatumGetBool(DirectFunctionCall2(jsonb_eq, PointerGetDatum(mine), row->judged.sess));
+	if (PointerGetDatum(mine) != row->sess)
+		pfree(mine);
+	return same;
 }
 
 } // namespace session_store

@@ -1,4 +1,4 @@
-// The statements that a mirror runs on a session table.
+// A session on its way through a mirror, and the statements that it runs on the session table.
 #pragma once
 
 #include "core/decide.h"
@@ -8,8 +8,27 @@
 
 namespace session_store {
 
-// One key on its way from Redis, and the row of its sid.
-struct PulledRow {
+// One row of the outbox; see sql/install/45_outbox.sql.
+struct OutboxRow {
+	ItemPointerData position;
+	bool has_digest;
+	int64 digest;
+	bool has_base;
+	TimestampTz base_expire;
+	bool ended;
+};
+
+// What goes to Redis.
+struct Push {
+	bool wanted;
+	bool removes;
+	const char *value;
+	size_t size;
+	TimestampTz expire;
+};
+
+// One sid: what Redis holds, what PostgreSQL holds, and what becomes of it.
+struct MirrorRow {
 	const FeedItem *item;
 	int index; // of the item in its fetch
 	int order; // of this in its batch, which is sorted by sid
@@ -18,26 +37,34 @@ struct PulledRow {
 	Datum sess; // of the row, when in_table
 	bool sess_is_null;
 	TimestampTz expire; // likewise
+	OutboxRow *pending;
+	int pending_count;
+	core::Tombstone tombstone;
+	bool evicted; // it is kept though Redis evicted it
 	core::Decision decision;
+	Push push;
 };
 
-enum class RowPlan : uint8_t { read, lock, upsert, touch, remove, walk };
+enum class RowPlan : uint8_t { read, lock, insert, update, touch, remove, walk };
 
 // All of these: in a transaction with an SPI connection, as the owner of the table, the target
 // opened. Rows come sorted by sid. What is allocated is in the current memory context.
 
 // Sets in_table, sess and expire of the rows that are there; with RowPlan::lock only of those that
 // nobody else holds locked, which are then locked by us. Rows without a valid sid are left out.
-void read_rows(const MirrorTarget *target, RowPlan plan, PulledRow **rows, int count);
-void upsert_rows(const MirrorTarget *target, PulledRow **rows, int count);
+void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count);
+// Inserts what Redis holds. ERROR serialization_failure when somebody else was faster.
+void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count);
+// Writes payload and expiry of rows that are there, each from the side that the decision says.
+void update_rows(const MirrorTarget *target, MirrorRow **rows, int count);
 // Writes the expiry alone.
-void touch_rows(const MirrorTarget *target, PulledRow **rows, int count);
-void remove_rows(const MirrorTarget *target, PulledRow **rows, int count);
+void touch_rows(const MirrorTarget *target, MirrorRow **rows, int count);
+void remove_rows(const MirrorTarget *target, MirrorRow **rows, int count);
 
 // The live sids after `after`, at most `limit`, in order.
 int walk_sids(const MirrorTarget *target, Datum after, int limit, Datum **sids);
 
-// How the row differs from what Redis holds. A row that is past its expiry and differs is none.
-core::PostgresState compare_row(const PulledRow *row, Payload payload, TimestampTz now);
+// Whether a payload of the row is what Redis holds, by value.
+bool same_payload(const MirrorRow *row, Payload payload);
 
 } // namespace session_store

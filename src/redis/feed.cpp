@@ -141,8 +141,21 @@ bool Feed::scan_step() {
 	});
 }
 
-bool Feed::seen_in_scan(std::string_view sid) const noexcept {
-	return phase_ == Phase::walking && seen_ && seen_->seen(sid);
+void Feed::rescan() {
+	require_connected();
+	if (phase_ != Phase::walking)
+		return;
+	cursor_ = "0";
+	phase_ = Phase::scanning;
+}
+
+bool Feed::seen(std::string_view sid) const noexcept {
+	return seen_ && seen_->seen(sid);
+}
+
+void Feed::note_seen(std::string_view sid) {
+	if (seen_)
+		seen_->insert(sid);
 }
 
 void Feed::mark(std::string_view sid) {

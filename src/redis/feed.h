@@ -11,7 +11,7 @@
 //     if (!feed.connected()) feed.connect();                // Error: back off, try again
 //     if (feed.gap() && !feed.comparing()) feed.begin_comparison();
 //     if (feed.scanning()) feed.scan_step();
-//     for (sids of PostgreSQL, once !scanning()) if (!feed.seen_in_scan(sid)) feed.mark(sid);
+//     for (sids of PostgreSQL, once !scanning()) if (!feed.seen(sid)) feed.mark(sid);
 //     feed.end_comparison();                                 // when that walk is over
 //     items = feed.fetch(n); apply in one transaction; feed.put_back(those skipped); feed.commit();
 //     if (nothing to do) feed.wait(naptime);
@@ -99,8 +99,12 @@ public:
 	bool scanning() const noexcept { return phase_ == Phase::scanning; }
 	// From begin_comparison() to end_comparison() or the loss of the connection.
 	bool comparing() const noexcept { return phase_ != Phase::idle; }
-	// Whether the SCAN, now finished, reported the key of this sid. False when in doubt.
-	bool seen_in_scan(std::string_view sid) const noexcept;
+	// Scans once more within the comparison, which keeps what it has met.
+	void rescan();
+	// Whether the comparison under way has met the sid, in its SCAN or by note_seen(). False when
+	// in doubt; only once the SCAN has ended does it say what Redis does not have.
+	bool seen(std::string_view sid) const noexcept;
+	void note_seen(std::string_view sid);
 	// Makes the key of this sid dirty, as a candidate for having ended.
 	void mark(std::string_view sid);
 	// The walk over PostgreSQL is done and every candidate marked: the gap is answered, once what

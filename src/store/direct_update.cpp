@@ -3,6 +3,7 @@
 
 #include "postgres/compat.h"
 #include "store/layout.h"
+#include "store/outbox.h"
 
 extern "C" {
 #include "access/tupconvert.h"
@@ -100,8 +101,16 @@ void insert_index_entries(Relation table, TupleTableSlot *slot, IndexUpdates upd
 	FreeExecutorState(state);
 }
 
-HeapTuple make_row(
-	Store *store, TableProbe *at, const DirectUpdate *update, TimestampTz now, int64 *version) {
+// A new version of a row, and what it replaces.
+struct NewVersion {
+	HeapTuple row;
+	SessionRow before;
+	SessionRow after;
+	bool payload_changed;
+	int64 version;
+};
+
+NewVersion make_version(Store *store, TableProbe *at, const DirectUpdate *update, TimestampTz now) {
 	TupleDesc descriptor = RelationGetDescr(at->table);
 	TupleTableSlot *before = at->slot;
 	const StoreColumns *columns = &at->columns;
@@ -121,7 +130,7 @@ HeapTuple make_row(
 		new_row.sess = update->sess;
 		change(&changes, columns->sess, update->sess, false);
 	}
-	*version =
+	const int64 version =
 		rules_of_update(store, columns, &old_row, &new_row, !update->keeps_user_id, now, &changes);
 	auto *values = static_cast<Datum *>(palloc(descriptor->natts * sizeof(Datum)));
 	auto *nulls = static_cast<bool *>(palloc(descriptor->natts * sizeof(bool)));
@@ -131,7 +140,7 @@ HeapTuple make_row(
 		values[changes.columns[i] - 1] = changes.values[i];
 		nulls[changes.columns[i] - 1] = changes.nulls[i];
 	}
-	return heap_form_tuple(descriptor, values, nulls);
+	return {heap_form_tuple(descriptor, values, nulls), old_row, new_row, changes.payload, version};
 }
 
 // The row as another partition stores it: the same columns, which may stand elsewhere.
@@ -174,7 +183,7 @@ bool move_row(Probe *probe, HeapTuple row, Relation target) {
 // Writes the row in its partition, or moves it. False when that partition is not ours to write, or
 // the row was changed.
 bool update_partition(
-	Store *store, Probe *probe, const DirectUpdate *update, TimestampTz now, int64 *version) {
+	Store *store, Probe *probe, const DirectUpdate *update, TimestampTz now, NewVersion *made) {
 	TableProbe *at = table_of(probe);
 	StorePartition *from = find_partition(store, RelationGetRelid(at->table));
 	StorePartition *to = partition_for(store, update->expire);
@@ -186,8 +195,8 @@ bool update_partition(
 	bool done = false;
 	if (store->valid && store->table_known &&
 		(from == to || allows_direct_update(&to->direct_update, target, true))) {
-		HeapTuple row = make_row(store, at, update, now, version);
-		done = from == to ? update_in_place(probe, row) : move_row(probe, row, target);
+		*made = make_version(store, at, update, now);
+		done = from == to ? update_in_place(probe, made->row) : move_row(probe, made->row, target);
 	}
 	if (from != to)
 		table_close(target, NoLock);
@@ -204,16 +213,24 @@ bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpd
 							  : !allows_direct_update(&store->direct_update, table, false))
 		return false;
 	require_update_right(store, table);
-	refuse_in_dual_phase(store, WriteOrigin::application);
 	LockRelationOid(RelationGetRelid(table), RowExclusiveLock);
 	if (!store->valid || !store->table_known)
 		return false;
-	bool done = store->is_partitioned
-		? update_partition(store, probe, update, now, version)
-		: update_in_place(probe, make_row(store, table_of(probe), update, now, version));
-	if (done)
-		CommandCounterIncrement();
-	return done;
+	NewVersion made;
+	bool done = false;
+	if (store->is_partitioned) {
+		done = update_partition(store, probe, update, now, &made);
+	} else {
+		made = make_version(store, table_of(probe), update, now);
+		done = update_in_place(probe, made.row);
+	}
+	if (!done)
+		return false;
+	note_change(
+		store, WriteOrigin::application, &made.before, &made.after, made.payload_changed, now);
+	CommandCounterIncrement();
+	*version = made.version;
+	return true;
 }
 
 } // namespace session_store

@@ -112,7 +112,8 @@ void rules_of_insert(
 
 int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
 	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes) {
-	bool payload_changed = !same_value(before->sess, after->sess);
+	const bool payload_changed = !same_value(before->sess, after->sess);
+	changes->payload = payload_changed;
 	bool revived = before->expire <= now && after->expire > now;
 	int64 version = before->version;
 	if (payload_changed || revived)
@@ -127,17 +128,6 @@ int64 rules_of_update(const Store *store, const StoreColumns *columns, const Ses
 	if (payload_changed && !user_id_is_settled)
 		change_user_id(store, columns, before, after, changes);
 	return version;
-}
-
-void refuse_in_dual_phase(const Store *store, WriteOrigin origin) {
-	const StoreSettings *settings = &store->settings;
-	if (origin != WriteOrigin::mirror && is_dual(settings->phase))
-		ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("store \"%s\" is written by its mirror only in phase %s",
-					NameStr(settings->name), phase_name(settings->phase)),
-				errhint("Write the session in Redis, or leave the phase with "
-						"session_store.set_phase().")));
 }
 
 bool same_value(Datum a, Datum b) {

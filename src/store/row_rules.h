@@ -32,6 +32,7 @@ struct RowChanges {
 	int columns[kMaxChanges];
 	Datum values[kMaxChanges];
 	bool nulls[kMaxChanges];
+	bool payload; // the payload is another one
 };
 
 void change(RowChanges *changes, AttrNumber column, Datum value, bool is_null);
@@ -47,9 +48,6 @@ void rules_of_insert(
 // version. Both rows have a payload and an expiry.
 int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
 	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes);
-
-// Until changes in PostgreSQL reach Redis, a write that would be lost is refused.
-void refuse_in_dual_phase(const Store *store, WriteOrigin origin);
 
 // Whether two values of one column are the same bytes, whatever their storage.
 bool same_value(Datum a, Datum b);

@@ -4,15 +4,18 @@
 // logout and leaves a tombstone; the row is locked by then, so that logouts of one sid are
 // serialized. An INSERT of a sid that was ended within logout_guard is dropped. AFTER each inserted
 // row: the guard is looked at again. An INSERT ... ON CONFLICT may have looked at it, then waited
-// for the very transaction that logged the session out, and inserted.
+// for the very transaction that logged the session out, and inserted. What is to be copied to Redis
+// goes to the outbox where it is certain that a row is written: BEFORE an update or a delete, which
+// have locked the row, and AFTER an insert, which may come upon a row that is there.
 //
 // In a partitioned table the sid of a new row is locked before the guard is looked at, and no other
-// row may have it; the second look is not needed then. PostgreSQL moves a row to another partition
-// by an UPDATE, whose triggers run first, then a DELETE and an INSERT: these two are no logout and
-// no new session (see is_move_out and is_move_in).
+// row may have it: the insert is certain then, and needs no second look. PostgreSQL moves a row to
+// another partition by an UPDATE, whose triggers run first, then a DELETE and an INSERT: these two
+// are no logout and no new session (see is_move_out and is_move_in).
 #include "postgres/pg.h"
 #include "store/layout.h"
 #include "store/one_row.h"
+#include "store/outbox.h"
 #include "store/row_rules.h"
 #include "store/tombstones.h"
 
@@ -116,7 +119,6 @@ bool is_guarded(const RowWrite *write, Datum sid) {
 
 HeapTuple before_insert(const RowWrite *write) {
 	HeapTuple tuple = write->trigger->tg_trigtuple;
-	refuse_in_dual_phase(write->store, write->origin);
 	SessionRow row = read_session_row(write->columns, tuple, write->descriptor);
 	if (!row.has_sid || !row.has_sess || !row.has_expire)
 		return tuple; // the constraint says what is wrong
@@ -129,12 +131,13 @@ HeapTuple before_insert(const RowWrite *write) {
 		return nullptr;
 	if (is_guarded(write, row.sid) || (partitioned && !is_only_row(write, row.sid)))
 		return nullptr;
+	if (partitioned)
+		note_change(write->store, write->origin, nullptr, &row, true, write->now);
 	return changed_row(tuple, write->descriptor, &changes);
 }
 
 HeapTuple before_update(const RowWrite *write) {
 	HeapTuple tuple = write->trigger->tg_newtuple;
-	refuse_in_dual_phase(write->store, write->origin);
 	SessionRow before =
 		read_session_row(write->columns, write->trigger->tg_trigtuple, write->descriptor);
 	SessionRow after = read_session_row(write->columns, tuple, write->descriptor);
@@ -149,6 +152,7 @@ HeapTuple before_update(const RowWrite *write) {
 	(void)rules_of_update(write->store, write->columns, &before, &after,
 		user_id_is_settled(write->store->settings.relation), write->now, &changes);
 	note_update(write);
+	note_change(write->store, write->origin, &before, &after, changes.payload, write->now);
 	return changed_row(tuple, write->descriptor, &changes);
 }
 
@@ -162,17 +166,19 @@ HeapTuple before_delete(const RowWrite *write) {
 	}
 	if (row.expire <= write->now)
 		return tuple;
-	refuse_in_dual_phase(write->store, write->origin);
 	if (write->origin == WriteOrigin::application && settings->logout_guard > 0)
 		write_tombstone(settings, row.sid, write->now);
+	note_end(write->store, write->origin, row.sid, write->now);
 	return tuple;
 }
 
 void after_insert(const RowWrite *write) {
 	HeapTuple tuple = write->trigger->tg_trigtuple;
 	SessionRow row = read_session_row(write->columns, tuple, write->descriptor);
-	if (!is_guarded(write, row.sid))
+	if (!is_guarded(write, row.sid)) {
+		note_change(write->store, write->origin, nullptr, &row, true, write->now);
 		return;
+	}
 	ItemPointerData position = tuple->t_self;
 	CommandCounterIncrement();
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());

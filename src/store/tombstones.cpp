@@ -15,8 +15,9 @@ namespace session_store {
 namespace {
 
 constexpr const char *kWriteTombstone =
-	"INSERT INTO session_store.tombstones AS t (store_id, sid, ended_at) VALUES ($1, $2, $3) "
-	"ON CONFLICT (store_id, sid) DO UPDATE SET ended_at = excluded.ended_at";
+	"INSERT INTO session_store.tombstones AS t (store_id, sid, ended_at, by_redis) VALUES ($1, $2, "
+	"$3, false) "
+	"ON CONFLICT (store_id, sid) DO UPDATE SET ended_at = excluded.ended_at, by_redis = false";
 constexpr const char *kRemoveTombstone =
 	"DELETE FROM session_store.tombstones WHERE store_id = $1 AND sid = $2";
 constexpr const char *kRemoveTombstones =

@@ -1,240 +1,124 @@
-// The mirror of one store: follows its Redis and keeps the table equal.
+// The mirror of one store: keeps its Redis and its table equal.
 //
-// One loop. Each turn takes in the hints that are here, moves a comparison on by a step, reads a
-// batch of dirty keys from Redis, and then applies it in a transaction. Nothing talks to Redis
-// within a transaction, and nothing durable is kept: after a restart, a lost connection or a crash
-// the full comparison finds what is to be done (so that commits need not wait for the disk).
+// One loop. Each turn takes in the hints that are here and what is new in the outbox, moves a
+// comparison on by a step, reads a batch of dirty keys from Redis, and applies it: a transaction
+// for PostgreSQL's side, then conditional writes for Redis'. Nothing talks to Redis within a
+// transaction. Nothing durable is kept but the outbox, and which Redis the last comparison was
+// about: after a restart, a lost connection or a crash the full comparison finds what is to be done
+// (so that commits need not wait for the disk).
 //
 // Errors of Redis drop the connection, errors of PostgreSQL roll a transaction back; either is said
 // in status and once in the log, and tried again with backoff. Only what is neither ends the
 // process, whose supervisor starts it again.
-#include "worker/worker.h"
-
 #include "core/schedule.h"
-#include "mirror/apply.h"
-#include "mirror/comparison.h"
-#include "mirror/feed_link.h"
 #include "mirror/latch_waiter.h"
-#include "mirror/old_writers.h"
-#include "mirror/redis_options.h"
 #include "mirror/report.h"
-#include "mirror/target.h"
-#include "worker/shared_state.h"
+#include "worker/mirror_process.h"
 
 extern "C" {
 #include "postmaster/interrupt.h"
-#include "storage/fd.h"
-#include "storage/ipc.h"
 #include "utils/inval.h"
 }
 
 namespace session_store {
 
+Mirror *mirror = nullptr;
+
 namespace {
 
-constexpr int64 kMicrosecondsPerMs = 1000;
-constexpr int64 kRefreshInterval = 1000 * kMicrosecondsPerMs;
-// Even a feed that reports no gap is not trusted for ever.
-constexpr int64 kComparisonInterval = int64{30} * 60 * 1000 * kMicrosecondsPerMs;
 // While deletes wait for an answer, the question may go away by itself.
 constexpr int64 kHeldInterval = int64{60} * 1000 * kMicrosecondsPerMs;
 constexpr int kLockedPauseMs = 20;
-constexpr int kConnections = 2;
-
-// Made once per process, in TopMemoryContext's life.
-struct Mirror {
-	MirrorTarget target;
-	Comparison comparison;
-	MemoryContext turn;  // reset each turn
-	MemoryContext batch; // reset for each transaction that applies
-	bool known;          // target.store has been read
-	Oid file;            // of the table: another one after TRUNCATE
-	TimestampTz refreshed_at;
-	TimestampTz compared_at;
-	bool comparison_wanted;
-	unsigned connect_failures;
-	unsigned apply_failures;
-	unsigned compare_failures;
-	TimestampTz paused_until; // after a failure in the database
-};
-
-Mirror *mirror = nullptr;
-bool options_changed = false;
-
-void on_options_change(Datum, int, uint32) {
-	options_changed = true;
-}
-
-uint64 jitter_seed() {
-	return static_cast<uint64>(mirror->target.store.id);
-}
-
-int backoff_ms(unsigned failures) {
-	return static_cast<int>(core::backoff(failures, jitter_seed()).count());
-}
-
-TimestampTz after_ms(int milliseconds) {
-	return GetCurrentTimestamp() + milliseconds * kMicrosecondsPerMs;
-}
-
-// --- What the store is now -----------------------------------------------------------------------
-
-struct Refresh {
-	bool found;
-	StoreSettings store;
-	Oid file;
-	bool old_writers_ended;
-};
-
-void read_state(void *argument) {
-	auto *refresh = static_cast<Refresh *>(argument);
-	refresh->found = read_store(mirror->target.store.id, &refresh->store);
-	if (!refresh->found)
-		return;
-	const Oid relation = refresh->store.relation;
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	if (HeapTupleIsValid(tuple)) {
-		refresh->file = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relfilenode;
-		ReleaseSysCache(tuple);
-	}
-	if (!mirror->known)
-		note_old_writers(relation);
-	else
-		refresh->old_writers_ended = old_writers_have_ended(relation);
-}
-
-bool same_redis_settings(const StoreSettings *a, const StoreSettings *b) {
-	return a->has_redis_server == b->has_redis_server &&
-		strcmp(NameStr(a->redis_server), NameStr(b->redis_server)) == 0 &&
-		strcmp(a->redis_prefix, b->redis_prefix) == 0;
-}
-
-void drop_feed() {
-	feed_discard();
-	abandon_comparison(&mirror->comparison);
-}
-
-// The supervisor, which sees the same, says what state the store is in from now on.
-[[noreturn]] void leave() {
-	feed_discard();
-	proc_exit(0);
-}
-
-void take_over(const Refresh *refresh) {
-	const StoreSettings *before = &mirror->target.store;
-	const StoreSettings *after = &refresh->store;
-	if (mirror->known) {
-		if (!same_redis_settings(before, after))
-			drop_feed();
-		const bool answered =
-			mirror->comparison.held && before->max_delete_percent != after->max_delete_percent;
-		if (answered || refresh->old_writers_ended || mirror->file != refresh->file)
-			mirror->comparison_wanted = true;
-	}
-	mirror->target.store = *after;
-	mirror->file = refresh->file;
-	mirror->known = true;
-}
-
-void refresh_if_due() {
-	const TimestampTz now = GetCurrentTimestamp();
-	if (now - mirror->refreshed_at < kRefreshInterval && now >= mirror->refreshed_at)
-		return;
-	mirror->refreshed_at = now;
-	Refresh refresh = {};
-	WorkerFailure failure;
-	if (!try_worker_transaction(
-			"session_store mirror: reading settings", read_state, &refresh, &failure)) {
-		if (!is_passing(&failure))
-			set_failure(&mirror->target.store, MirrorState::failing, failure.message);
-		return;
-	}
-	if (!refresh.found || !is_dual(refresh.store.phase) || !store_is_bound_here(&refresh.store))
-		leave();
-	take_over(&refresh);
-}
-
-// --- The connection ------------------------------------------------------------------------------
-
-void read_options(void *argument) {
-	open_target(&mirror->target, AccessShareLock);
-	const StoreSettings *store = &mirror->target.store;
-	if (!store->has_redis_server)
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("store \"%s\" has no redis_server", NameStr(store->name))));
-	MemoryContext transaction = MemoryContextSwitchTo(mirror->turn);
-	load_redis_options(
-		NameStr(store->redis_server), mirror->target.owner, static_cast<RedisOptions *>(argument));
-	MemoryContextSwitchTo(transaction);
-}
-
-// Makes the feed fit the options as they are now. False when it cannot be made.
-bool configure() {
-	options_changed = false;
-	RedisOptions options = {};
-	WorkerFailure failure;
-	if (!try_worker_transaction(
-			"session_store mirror: reading options", read_options, &options, &failure)) {
-		drop_feed();
-		set_failure(&mirror->target.store, MirrorState::failing, failure.message);
-		return false;
-	}
-	const FeedOptions feed = feed_options(&options, mirror->target.store.redis_prefix);
-	FeedError error;
-	const bool configured = feed_configure(&feed, latch_waiter(), &error);
-	forget_password(&options);
-	if (!configured)
-		set_failure(&mirror->target.store, MirrorState::failing, error.message);
-	return configured;
-}
-
-void note_feed_error(const FeedError *error) {
-	abandon_comparison(&mirror->comparison);
-	if (error->kind == FeedFailure::interrupted)
-		return;
-	set_failure(&mirror->target.store,
-		error->kind == FeedFailure::not_ready ? MirrorState::waiting : MirrorState::failing,
-		error->message);
-}
-
-void connect() {
-	abandon_comparison(&mirror->comparison);
-	if (mirror->connect_failures == 0)
-		set_state(MirrorState::connecting, "connecting to Redis");
-	publish(mirror->target.store.id, &mirror->comparison, true);
-	bool connected = configure();
-	if (connected) {
-		FeedError error;
-		connected = feed_connect(&error);
-		if (!connected)
-			note_feed_error(&error);
-	}
-	finish_wait();
-	if (connected) {
-		mirror->connect_failures = 0;
-		count_connect();
-		return;
-	}
-	mirror->connect_failures++;
-	publish(mirror->target.store.id, &mirror->comparison, true);
-	worker_wait(backoff_ms(mirror->connect_failures));
-}
-
-// --- A turn --------------------------------------------------------------------------------------
+constexpr int kOutboxRows = 5000;     // read at once
+constexpr int64 kMostDirty = 100'000; // the outbox waits while more keys than this are dirty
 
 void note_database_failure(unsigned *failures, const char *message) {
 	++*failures;
-	mirror->paused_until = after_ms(backoff_ms(*failures));
+	mirror->paused_until = after_ms(mirror_backoff_ms(*failures));
 	set_failure(&mirror->target.store, MirrorState::failing, message);
 }
 
+// --- The outbox ----------------------------------------------------------------------------------
+
+struct OutboxStep {
+	FeedError *error;
+	bool feed_failed;
+};
+
+void outbox_step(void *argument) {
+	auto *step = static_cast<OutboxStep *>(argument);
+	step->feed_failed =
+		!read_outbox(&mirror->outbox, mirror->target.store.id, kOutboxRows, step->error);
+}
+
+// Makes dirty what is new in the outbox. False when the feed failed.
+bool take_outbox(FeedError *error) {
+	FeedState feed;
+	feed_state(&feed);
+	const TimestampTz now = GetCurrentTimestamp();
+	const bool idle = feed.dirty + feed.in_flight == 0;
+	note_settled(&mirror->outbox, idle ? now : now - (feed.oldest_ms + 1) * kMicrosecondsPerMs);
+	if (feed.dirty > kMostDirty)
+		return true;
+	OutboxStep step = {error, false};
+	WorkerFailure failure;
+	if (!try_worker_transaction(
+			"session_store mirror: reading the outbox", outbox_step, &step, &failure)) {
+		reset_outbox_reader(&mirror->outbox);
+		if (!is_passing(&failure))
+			note_database_failure(&mirror->apply_failures, failure.message);
+		return true;
+	}
+	if (step.feed_failed)
+		note_feed_error(error);
+	return !step.feed_failed;
+}
+
+// --- Comparing -----------------------------------------------------------------------------------
+
 bool comparison_is_due(const FeedState *feed) {
-	if (mirror->comparison.stage != ComparisonStage::idle)
-		return false;
-	const int64 interval = mirror->comparison.held ? kHeldInterval : kComparisonInterval;
+	// What breaks continuity while a comparison is under way needs another, at once.
+	if (is_comparing(&mirror->comparison))
+		return feed->gap_breaks;
+	const int64 interval = holds_deletes(&mirror->comparison)
+		? kHeldInterval
+		: feed->comparison_interval_ms * kMicrosecondsPerMs;
 	return feed->gap || mirror->comparison_wanted ||
 		GetCurrentTimestamp() - mirror->compared_at >= interval;
+}
+
+ComparisonCause next_cause(const FeedState *feed) {
+	ComparisonCause cause = {};
+	const bool replaces = mirror->memory.owner_replaces;
+	mirror->continuity_broken |= feed->gap_breaks;
+	cause.owner_replaces = replaces && !mirror->old_writers;
+	cause.allows_mass_delete = replaces || mirror->mass_delete_allowed;
+	cause.continuity = mirror->refill_wanted    ? core::Continuity::refill
+		: mirror->continuity_broken || replaces ? core::Continuity::broken
+												: core::Continuity::kept;
+	return cause;
+}
+
+StepResult start_comparison(const FeedState *feed, FeedError *error) {
+	const ComparisonCause cause = next_cause(feed);
+	const StepResult result = begin_comparison(&mirror->comparison, &cause, error);
+	if (result == StepResult::worked) {
+		mirror->comparison_wanted = false;
+		mirror->compared_at = GetCurrentTimestamp();
+	}
+	return result;
+}
+
+void end_comparison() {
+	const Comparison *comparison = &mirror->comparison;
+	if (comparison->cause.owner_replaces)
+		mirror->memory.owner_replaces = false;
+	mirror->refill_wanted = mirror->mass_delete_allowed = false;
+	if (holds_deletes(comparison))
+		return;
+	mirror->continuity_broken = false;
+	mirror->memory.identity = comparison->identity;
+	mirror->memory.has_identity = true;
 }
 
 // Moves the comparison on. False when there is nothing to do.
@@ -242,15 +126,13 @@ bool compare(FeedError *error) {
 	WorkerFailure failure;
 	FeedState feed;
 	feed_state(&feed);
-	StepResult result = StepResult::ended;
+	StepResult result = StepResult::waits;
 	if (comparison_is_due(&feed)) {
-		result = begin_comparison(&mirror->comparison, &mirror->target, error, &failure);
-		if (result == StepResult::worked) {
-			mirror->comparison_wanted = false;
-			mirror->compared_at = GetCurrentTimestamp();
-		}
-	} else if (mirror->comparison.stage != ComparisonStage::idle) {
+		result = start_comparison(&feed, error);
+	} else if (is_comparing(&mirror->comparison)) {
 		result = comparison_step(&mirror->comparison, &mirror->target, error, &failure);
+		if (result == StepResult::ended)
+			end_comparison();
 	}
 	if (result == StepResult::database_failed) {
 		if (is_passing(&failure))
@@ -265,6 +147,54 @@ bool compare(FeedError *error) {
 	return result == StepResult::worked;
 }
 
+// --- Applying ------------------------------------------------------------------------------------
+
+MirrorStance present_stance() {
+	FeedState feed;
+	feed_state(&feed);
+	MirrorStance stance = stance_of(&mirror->comparison);
+	stance.clock_difference = feed.clock_difference_us;
+	// No comparison answers it yet: nothing is deleted for being absent.
+	if (feed.gap_breaks ||
+		(mirror->continuity_broken && !is_comparing(&mirror->comparison) &&
+			!holds_deletes(&mirror->comparison))) {
+		stance.continuity = core::Continuity::broken;
+		stance.postgres_deletes = stance.redis_deletes = core::Deletes::held;
+	}
+	return stance;
+}
+
+// Whether what was read as absent is so in the Redis that is followed. False: nothing was applied.
+bool confirm_absences(const FeedItem *items, int count, FeedError *error) {
+	bool any = false;
+	for (int i = 0; i < count; i++)
+		any |= items[i].kind == FeedItemKind::absent;
+	if (!any)
+		return true;
+	bool kept = false;
+	if (!feed_confirm(&kept, error)) {
+		note_feed_error(error);
+		return false;
+	}
+	// A comparison answers the gap before anything that was read before it counts.
+	if (!kept && !feed_put_back_all(error))
+		note_feed_error(error);
+	return kept;
+}
+
+void take_result(const ApplyResult *result, int count) {
+	count_work(result);
+	mirror->comparison.redis_wanted += result->held_redis;
+	mirror->evictions += result->kept_eviction ? 1 : 0;
+	if (result->failing) {
+		note_database_failure(&mirror->apply_failures, result->message);
+		return;
+	}
+	mirror->apply_failures = 0;
+	if (result->put_back == count)
+		mirror->paused_until = after_ms(kLockedPauseMs);
+}
+
 // Reads a batch of dirty keys and applies it. False when there is nothing to do.
 bool apply(FeedError *error) {
 	const FeedItem *items;
@@ -275,65 +205,95 @@ bool apply(FeedError *error) {
 	}
 	if (count == 0)
 		return false;
+	if (!confirm_absences(items, count, error))
+		return true;
+	const ApplyContext context = {&mirror->target, &mirror->outbox, present_stance(),
+		mirror->evictions > 0, mirror->scratch, mirror->kept};
 	ApplyResult result;
-	if (!apply_batch(&mirror->target, mirror->batch, items, count, &result, error) ||
-		!feed_commit(error)) {
+	if (!apply_batch(&context, items, count, &result, error) || !feed_commit(error)) {
 		note_feed_error(error);
 		return false;
 	}
-	count_applied(result.applied, result.unchanged);
-	if (result.failing) {
-		note_database_failure(&mirror->apply_failures, result.message);
-		return true;
-	}
-	mirror->apply_failures = 0;
-	if (result.put_back == count)
-		mirror->paused_until = after_ms(kLockedPauseMs);
+	take_result(&result, count);
 	return true;
 }
 
-void describe_state() {
-	const Comparison *comparison = &mirror->comparison;
-	char words[kReportTextBytes];
+// --- What is asked of the mirror -----------------------------------------------------------------
+
+// Whether all that was accepted on both sides at that time is copied.
+bool has_reached(const BarrierWatch *barrier) {
 	FeedState feed;
 	feed_state(&feed);
-	if (!feed.connected || mirror->apply_failures > 0 || mirror->compare_failures > 0)
-		return;
-	if (comparison->stage != ComparisonStage::idle || feed.gap) {
-		snprintf(words, sizeof(words), "copying: " INT64_FORMAT " keys of Redis read so far",
-			feed.scanned);
-		set_state(MirrorState::copying, words);
-	} else if (comparison->held) {
-		snprintf(words, sizeof(words),
-			"paused: " INT64_FORMAT " of " INT64_FORMAT " live sessions are not in Redis and none "
-			"of them is deleted; raise max_delete_percent of the store to delete them",
-			comparison->held_missing, comparison->held_live);
-		set_state(MirrorState::paused, words);
-		note_recovery(&mirror->target.store);
-	} else {
-		set_state(MirrorState::in_sync, "in sync");
-		note_recovery(&mirror->target.store);
-	}
+	return barrier->pinged && feed_caught_up() && !feed.gap && !mirror->comparison_wanted &&
+		!is_comparing(&mirror->comparison) &&
+		outbox_settled_since(&mirror->outbox, barrier->asked_at);
 }
+
+void watch_barrier(FeedError *error) {
+	BarrierWatch *barrier = &mirror->barrier;
+	if (barrier->number == 0 && !mirror->leaving)
+		return;
+	if (!barrier->pinged) {
+		barrier->pinged = feed_start_barrier(error);
+		if (!barrier->pinged)
+			note_feed_error(error);
+		return;
+	}
+	if (!has_reached(barrier))
+		return;
+	report_barrier(MyDatabaseId, mirror->target.store.id, barrier->number);
+	barrier->number = 0;
+	if (mirror->leaving)
+		leave_mirror();
+}
+
+void take_requests() {
+	MirrorRequests requests;
+	take_mirror_requests(MyDatabaseId, mirror->target.store.id, &requests);
+	if (requests.barrier > mirror->barrier.number)
+		mirror->barrier = {requests.barrier, GetCurrentTimestamp(), false};
+	if (!requests.resync)
+		return;
+	mirror->comparison_wanted = true;
+	mirror->mass_delete_allowed |= requests.allow_mass_delete;
+	mirror->refill_wanted |= requests.refill_redis;
+	abandon_comparison(&mirror->comparison);
+}
+
+// --- A turn --------------------------------------------------------------------------------------
 
 void idle(FeedError *error) {
 	const int64 pause = (mirror->paused_until - GetCurrentTimestamp()) / kMicrosecondsPerMs;
 	const int milliseconds =
 		pause > 0 ? static_cast<int>(Min(pause + 1, int64{worker_naptime_ms})) : worker_naptime_ms;
-	bool woken;
-	if (!feed_wait(milliseconds, &woken, error))
-		note_feed_error(error);
+	set_mirror_asleep(MyDatabaseId, mirror->target.store.id, true);
+	// What was committed before is found now; what comes later wakes us.
+	FeedState feed;
+	bool woken = false;
+	if (take_outbox(error)) {
+		feed_state(&feed);
+		const bool found = feed.dirty > 0 && pause <= 0;
+		if (!found && !feed_wait(milliseconds, &woken, error))
+			note_feed_error(error);
+	}
+	set_mirror_asleep(MyDatabaseId, mirror->target.store.id, false);
 	if (woken)
 		mirror->refreshed_at = 0;
 }
 
 void take_turn() {
 	FeedError error;
-	if (!feed_pump(&error)) {
-		note_feed_error(&error);
+	if (!keep_lease() || !feed_pump(&error)) {
+		FeedState lost;
+		feed_state(&lost);
+		if (lost.connected)
+			note_feed_error(&error);
 		return;
 	}
 	bool busy = false;
+	take_requests();
+	if (!take_outbox(&error))
+		return;
 	if (GetCurrentTimestamp() >= mirror->paused_until) {
 		busy = compare(&error);
 		FeedState feed;
@@ -341,9 +301,14 @@ void take_turn() {
 		if (feed.connected && GetCurrentTimestamp() >= mirror->paused_until)
 			busy = apply(&error) || busy;
 	}
-	describe_state();
-	publish(mirror->target.store.id, &mirror->comparison, false);
 	FeedState feed;
+	feed_state(&feed);
+	if (feed.connected)
+		watch_barrier(&error);
+	describe_state();
+	publish(false);
+	if (mirror->leaving && GetCurrentTimestamp() >= mirror->leaves_at)
+		leave_mirror();
 	feed_state(&feed);
 	if (!busy && feed.connected)
 		idle(&error);
@@ -366,16 +331,16 @@ void run() {
 		refresh_if_due();
 		FeedState feed;
 		feed_state(&feed);
-		if (feed.connected && options_changed) {
-			(void)configure();
+		if (feed.connected) {
+			reconfigure_if_needed();
 			feed_state(&feed);
 		}
 		if (!mirror->known)
-			worker_wait(backoff_ms(1));
+			worker_wait(mirror_backoff_ms(1));
 		else if (feed.connected)
 			take_turn();
 		else
-			connect();
+			connect_mirror();
 	}
 }
 
@@ -387,7 +352,20 @@ void set_up_planner() {
 	SetConfigOption("lock_timeout", "50ms", PGC_USERSET, PGC_S_OVERRIDE);
 }
 
+MemoryContext make_context(const char *name) {
+	return AllocSetContextCreateInternal(TopMemoryContext, name, ALLOCSET_DEFAULT_SIZES);
+}
+
 } // namespace
+
+int mirror_backoff_ms(unsigned failures) {
+	const auto seed = static_cast<uint64>(mirror->target.store.id);
+	return static_cast<int>(core::backoff(failures, seed).count());
+}
+
+TimestampTz after_ms(int milliseconds) {
+	return GetCurrentTimestamp() + milliseconds * kMicrosecondsPerMs;
+}
 
 } // namespace session_store
 
@@ -400,13 +378,9 @@ void session_store_mirror_main(Datum argument) {
 	set_up_planner();
 	mirror = static_cast<Mirror *>(MemoryContextAllocZero(TopMemoryContext, sizeof(Mirror)));
 	mirror->target.store.id = arguments.store_id;
-	mirror->turn = AllocSetContextCreateInternal(
-		TopMemoryContext, "session_store turn", ALLOCSET_DEFAULT_SIZES);
-	mirror->batch = AllocSetContextCreateInternal(
-		TopMemoryContext, "session_store batch", ALLOCSET_DEFAULT_SIZES);
-	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_options_change, 0);
-	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_options_change, 0);
-	for (int i = 0; i < kConnections; i++)
-		ReserveExternalFD();
+	mirror->turn = make_context("session_store turn");
+	mirror->scratch = make_context("session_store scratch");
+	mirror->kept = make_context("session_store batch");
+	watch_options();
 	run();
 }

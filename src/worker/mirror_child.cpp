@@ -6,6 +6,8 @@ namespace session_store {
 
 namespace {
 
+constexpr int64 kLeaveTime = 15 * USECS_PER_SEC;
+constexpr int64 kLookAgainMs = 100;
 constexpr const char *kMirrorType = "session_store mirror";
 constexpr const char *kElsewhere =
 	"paused: this store was bound to another cluster or database; call session_store.set_phase() "
@@ -62,9 +64,16 @@ int64 manage_mirror(SupervisedStore *store, TimestampTz now) {
 	pid_t pid = mirror_pid(MyDatabaseId, settings->id);
 	bool had_handle = store->mirror.handle != nullptr;
 	bool running = child_is_running(&store->mirror, pid, now);
+	if (here)
+		store->unwanted_since = 0;
+	else if (store->unwanted_since == 0)
+		store->unwanted_since = now;
 	if (!here) {
-		if (running)
+		// It copies what is pending and leaves by itself.
+		if (running && now - store->unwanted_since > kLeaveTime)
 			stop_child(&store->mirror, pid);
+		else if (running)
+			return kLookAgainMs;
 		else if (dual)
 			publish_mirror_state(MyDatabaseId, settings->id, MirrorState::paused, kElsewhere);
 		else

@@ -365,6 +365,13 @@ bool request_resync(Oid database, int32 store_id, bool allow_mass_delete, bool r
 	return true;
 }
 
+void set_mirror_asleep(Oid database, int32 store_id, bool asleep) {
+	Locked locked(LW_EXCLUSIVE);
+	MirrorSlot *slot = find_mirror(database, store_id);
+	if (slot != nullptr)
+		slot->asleep = asleep;
+}
+
 void take_mirror_requests(Oid database, int32 store_id, MirrorRequests *requests) {
 	*requests = {};
 	Locked locked(LW_EXCLUSIVE);
@@ -442,6 +449,17 @@ void wake_workers(Oid database) {
 	}
 	for (int i = 0; i < count; i++)
 		wake(pids[i]);
+}
+
+void wake_mirror(Oid database, int32 store_id) {
+	pid_t pid = 0;
+	{
+		Locked locked(LW_SHARED);
+		const MirrorSlot *slot = find_mirror(database, store_id);
+		if (slot != nullptr && slot->asleep)
+			pid = slot->pid;
+	}
+	wake(pid);
 }
 
 void block_database(Oid database) {

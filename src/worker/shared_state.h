@@ -75,6 +75,7 @@ struct MirrorSlot {
 	int32 store_id;
 	pid_t pid;      // 0: not running, the report is the last one's
 	pid_t verifier; // of the scheduled verification, 0: none under way
+	bool asleep;    // it waits, and wants to be woken when the outbox is written
 	MirrorReport report;
 	uint64 barrier_requested; // numbers are never used twice, by whatever slot
 	uint64 barrier_reached;
@@ -127,6 +128,7 @@ BarrierState barrier_state(Oid database, int32 store_id, uint64 number);
 // Asks for a full comparison, and wakes the mirror. False when there is no slot.
 bool request_resync(Oid database, int32 store_id, bool allow_mass_delete, bool refill_redis);
 // For the mirror. The barrier stays asked for until it is reported; a resync is taken once.
+void set_mirror_asleep(Oid database, int32 store_id, bool asleep);
 void take_mirror_requests(Oid database, int32 store_id, MirrorRequests *requests);
 void report_barrier(Oid database, int32 store_id, uint64 number);
 
@@ -141,6 +143,8 @@ bool lacks_worker_slot(Oid database);
 // Wakes the launcher, or the supervisor and mirrors of a database: sets their latches.
 void wake_launcher();
 void wake_workers(Oid database);
+// Wakes the mirror of a store if it is asleep.
+void wake_mirror(Oid database, int32 store_id);
 
 // While a database is to be dropped, renamed or copied: its workers leave and none starts.
 // A block ends with unblock_databases, which ends all of this backend's, and with the backend.

@@ -27,7 +27,8 @@ struct SupervisedStore {
 	bool present; // found in the registry at the last look
 	Child mirror;
 	Child verifier;
-	TimestampTz verified_at; // by schedule or by call; DT_NOBEGIN: never
+	TimestampTz verified_at;    // by schedule or by call; DT_NOBEGIN: never
+	TimestampTz unwanted_since; // of the mirror; 0: it is wanted
 	CleanupJob cleanup;
 };
 

@@ -13,7 +13,7 @@ use Workers;
 our @EXPORT = qw(start_mirrored_cluster create_mirrored_store wait_in_sync wait_for_status
   wait_equal differences stat_mirror mirror_pid);
 
-my $kTimeout = 180;
+my $kTimeout = $PostgreSQL::Test::Utils::timeout_default;
 
 # A cluster with the extension in its database postgres.
 sub start_mirrored_cluster

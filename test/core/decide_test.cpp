@@ -1,4 +1,4 @@
-// The decision over its whole input table.
+// The decision: its plain tables cell by cell, and what must hold over all inputs.
 
 #include <gtest/gtest.h>
 
@@ -12,107 +12,199 @@ namespace {
 
 constexpr RedisState kRedis[] = {RedisState::absent, RedisState::value, RedisState::other_type,
 	RedisState::rejected, RedisState::error};
-constexpr PostgresState kPostgres[] = {PostgresState::absent, PostgresState::equal,
-	PostgresState::differs_expiry, PostgresState::differs_payload, PostgresState::differs_both};
+constexpr Changed kChanged[] = {Changed::none, Changed::postgres, Changed::redis, Changed::both};
+constexpr Continuity kContinuity[] = {Continuity::kept, Continuity::broken, Continuity::refill};
+constexpr Pending kPending[] = {Pending::none, Pending::changed, Pending::ended, Pending::renewed};
+constexpr Tombstone kTombstones[] = {Tombstone::none, Tombstone::by_redis, Tombstone::by_postgres};
 
-int for_each_situation(const std::function<void(const Situation &)> &check) {
-	int count = 0;
-	for (const auto redis : kRedis)
-		for (const auto postgres : kPostgres)
-			for (const auto owner : {Owner::redis, Owner::postgres})
-				for (const auto continuity : {Continuity::kept, Continuity::broken})
-					for (const auto pending : {Pending::none, Pending::changed, Pending::ended})
-						for (const auto tombstone : {Tombstone::none, Tombstone::guarding})
-							for (const auto eviction : {Eviction::none, Eviction::kept})
-								for (const auto deletes : {Deletes::allowed, Deletes::held}) {
-									check({redis, postgres, owner, continuity, pending, tombstone,
-										eviction, deletes});
-									count++;
-								}
-	return count;
+constexpr Decision kNothing{Action::nothing, Direction::none, Direction::none, false};
+constexpr Decision kReject{Action::reject, Direction::none, Direction::none, false};
+constexpr Decision kRetry{Action::retry, Direction::none, Direction::none, false};
+constexpr Decision kHold{Action::hold, Direction::none, Direction::none, false};
+constexpr Decision kEnd{Action::delete_postgres, Direction::none, Direction::none, true};
+constexpr Decision kLose{Action::delete_postgres, Direction::none, Direction::none, false};
+constexpr Decision kDeleteRedis{Action::delete_redis, Direction::none, Direction::none, false};
+constexpr Decision kPull{Action::write, Direction::to_postgres, Direction::to_postgres, false};
+constexpr Decision kPush{Action::write, Direction::to_redis, Direction::to_redis, false};
+
+void for_each_situation(const std::function<void(const Situation &)> &check) {
+	Situation s;
+	for (s.redis = RedisState::absent; const auto redis : kRedis)
+		for (s.redis = redis; const auto postgres : {PostgresState::absent, PostgresState::live})
+			for (s.postgres = postgres; const auto payload : kChanged)
+				for (s.payload = payload; const auto expiry : kChanged)
+					for (s.expiry = expiry; const auto pending : kPending)
+						for (s.pending = pending; const bool is_base : {false, true})
+							for (s.redis_is_base = is_base;
+								 const auto owner : {Owner::redis, Owner::postgres})
+								for (s.owner = owner; const auto continuity : kContinuity)
+									for (s.continuity = continuity;
+										 const auto tombstone : kTombstones)
+										for (s.tombstone = tombstone;
+											 const auto eviction : {Eviction::none, Eviction::kept})
+											for (s.eviction = eviction; const auto held :
+												 {Deletes::allowed, Deletes::held}) {
+												s.postgres_deletes = s.redis_deletes = held;
+												check(s);
+											}
 }
 
-bool plain(const Situation &s) {
-	return s.owner == Owner::redis && s.pending == Pending::none &&
-		s.tombstone == Tombstone::none && s.eviction == Eviction::none &&
-		s.deletes == Deletes::allowed;
+Situation both_hold(Changed payload, Changed expiry, Owner owner) {
+	Situation s;
+	s.redis = RedisState::value;
+	s.postgres = PostgresState::live;
+	s.payload = payload;
+	s.expiry = expiry;
+	s.owner = owner;
+	return s;
 }
 
-// What pulling does when nothing else is going on, written down cell by cell.
-TEST(Decide, ThePlainPullTable) {
-	constexpr Decision kNothing{Action::nothing, false, false};
-	constexpr Decision kReject{Action::reject, false, false};
-	constexpr Decision kRetry{Action::retry, false, false};
-	constexpr Decision kDelete{Action::delete_postgres, false, false};
-	constexpr Decision kBoth{Action::write_postgres, true, true};
-	constexpr Decision kExpiry{Action::write_postgres, false, true};
-	constexpr Decision kPayload{Action::write_postgres, true, false};
-	const Decision table[5][5] = {
-		// PostgreSQL: absent, equal, expiry, payload, both differ
-		{kNothing, kDelete, kDelete, kDelete, kDelete}, // absent in Redis
-		{kBoth, kNothing, kExpiry, kPayload, kBoth},    // a value
-		{kReject, kReject, kReject, kReject, kReject},  // another type
-		{kReject, kReject, kReject, kReject, kReject},  // rejected
-		{kRetry, kRetry, kRetry, kRetry, kRetry},       // error
+Situation only_postgres(Owner owner, Continuity continuity) {
+	Situation s;
+	s.redis = RedisState::absent;
+	s.postgres = PostgresState::live;
+	s.owner = owner;
+	s.continuity = continuity;
+	return s;
+}
+
+Situation only_redis(Owner owner, Continuity continuity) {
+	Situation s;
+	s.redis = RedisState::value;
+	s.owner = owner;
+	s.continuity = continuity;
+	return s;
+}
+
+TEST(Decide, EachFieldGoesWhereItWasNotChanged) {
+	const auto one = [](Changed payload, Changed expiry, Owner owner) {
+		return decide(both_hold(payload, expiry, owner));
 	};
-	const int seen = for_each_situation([&](const Situation &s) {
-		if (plain(s)) {
-			EXPECT_EQ(decide(s), table[static_cast<int>(s.redis)][static_cast<int>(s.postgres)])
-				<< action_name(decide(s).action);
-		}
-	});
-	EXPECT_EQ(seen, 5 * 5 * 2 * 2 * 3 * 2 * 2 * 2);
+	for (const auto owner : {Owner::redis, Owner::postgres}) {
+		EXPECT_EQ(one(Changed::none, Changed::none, owner), kNothing);
+		EXPECT_EQ(one(Changed::redis, Changed::redis, owner), kPull);
+		EXPECT_EQ(one(Changed::postgres, Changed::postgres, owner), kPush);
+		EXPECT_EQ(one(Changed::none, Changed::redis, owner),
+			(Decision{Action::write, Direction::none, Direction::to_postgres, false}));
+		// A touch here never discards a payload written there.
+		EXPECT_EQ(one(Changed::redis, Changed::postgres, owner),
+			(Decision{Action::write, Direction::to_postgres, Direction::to_redis, false}));
+	}
+	EXPECT_EQ(one(Changed::both, Changed::both, Owner::redis), kPull);
+	EXPECT_EQ(one(Changed::both, Changed::both, Owner::postgres), kPush);
 }
 
-TEST(Decide, DeletesOnlyWhatRedisOwnsAndSurelyDoesNotHave) {
+TEST(Decide, AbsenceIsAnEndWhileContinuityIsKept) {
+	for (const auto owner : {Owner::redis, Owner::postgres}) {
+		EXPECT_EQ(decide(only_postgres(owner, Continuity::kept)), kEnd);
+		EXPECT_EQ(decide(only_redis(owner, Continuity::kept)), kPull);
+	}
+}
+
+TEST(Decide, TheOwnerWinsAbsenceIncludedWhenContinuityIsBroken) {
+	EXPECT_EQ(decide(only_postgres(Owner::redis, Continuity::broken)), kLose);
+	EXPECT_EQ(decide(only_postgres(Owner::postgres, Continuity::broken)), kPush);
+	EXPECT_EQ(decide(only_redis(Owner::redis, Continuity::broken)), kPull);
+	EXPECT_EQ(decide(only_redis(Owner::postgres, Continuity::broken)), kDeleteRedis);
+	EXPECT_EQ(decide(only_postgres(Owner::redis, Continuity::refill)), kPush);
+	auto stale = both_hold(Changed::redis, Changed::redis, Owner::postgres);
+	stale.continuity = Continuity::broken;
+	EXPECT_EQ(decide(stale), kPush);
+}
+
+TEST(Decide, DeletesWaitWhileTheyAreHeld) {
+	auto s = only_postgres(Owner::redis, Continuity::broken);
+	s.postgres_deletes = Deletes::held;
+	EXPECT_EQ(decide(s), kHold);
+	s = only_redis(Owner::postgres, Continuity::broken);
+	s.redis_deletes = Deletes::held;
+	EXPECT_EQ(decide(s), kHold);
+}
+
+TEST(Decide, WhatIsNewInPostgresIsPushedAndWhatRedisEndedIsNot) {
+	auto s = only_postgres(Owner::redis, Continuity::kept);
+	s.pending = Pending::changed;
+	EXPECT_EQ(decide(s), kEnd);
+	s.redis_is_base = true;
+	EXPECT_EQ(decide(s), kPush);
+}
+
+TEST(Decide, ALogoutInPostgresBeatsWhateverRedisHolds) {
 	for_each_situation([](const Situation &s) {
-		if (decide(s).action != Action::delete_postgres)
+		if (s.pending != Pending::ended || s.redis != RedisState::value)
 			return;
-		EXPECT_EQ(s.redis, RedisState::absent);
-		EXPECT_NE(s.postgres, PostgresState::absent);
-		EXPECT_EQ(s.owner, Owner::redis);
-		EXPECT_EQ(s.pending, Pending::none);
-		EXPECT_EQ(s.eviction, Eviction::none);
-		EXPECT_EQ(s.deletes, Deletes::allowed);
+		EXPECT_EQ(decide(s), kDeleteRedis);
 	});
+	auto s = both_hold(Changed::both, Changed::both, Owner::redis);
+	s.pending = Pending::renewed;
+	EXPECT_EQ(decide(s), kPush);
 }
 
-TEST(Decide, NeverTouchesRedisYet) {
-	for_each_situation([](const Situation &s) {
-		EXPECT_NE(decide(s).action, Action::write_redis);
-		EXPECT_NE(decide(s).action, Action::delete_redis);
-	});
+TEST(Decide, ALateWriteInRedisWithinTheGuardIsDeletedAgain) {
+	auto s = only_redis(Owner::redis, Continuity::kept);
+	s.tombstone = Tombstone::by_postgres;
+	EXPECT_EQ(decide(s), kDeleteRedis);
+	s.tombstone = Tombstone::by_redis;
+	EXPECT_EQ(decide(s), kPull);
+	s.owner = Owner::postgres;
+	EXPECT_EQ(decide(s), kDeleteRedis);
 }
 
-TEST(Decide, ErrorsAreAlwaysTriedAgain) {
-	for_each_situation([](const Situation &s) {
-		if (s.redis == RedisState::error) {
-			EXPECT_EQ(decide(s).action, Action::retry);
-		}
-	});
+TEST(Decide, ARowThatExpiredHereIsPulledAgainWhenRedisRenewedIt) {
+	auto s = only_redis(Owner::postgres, Continuity::kept);
+	s.pending = Pending::changed;
+	EXPECT_EQ(decide(s), kPull);
+	s.redis_is_base = true;
+	EXPECT_EQ(decide(s), kDeleteRedis);
 }
 
-TEST(Decide, WhatPostgresOwnsOrHasPendingIsLeftAlone) {
-	for_each_situation([](const Situation &s) {
-		if (s.owner == Owner::postgres || s.pending != Pending::none) {
-			const Action action = decide(s).action;
-			EXPECT_TRUE(action == Action::nothing || action == Action::retry);
-		}
-	});
+TEST(Decide, AKeptEvictionIsLeftAloneUntilTheRowChanges) {
+	auto s = only_postgres(Owner::redis, Continuity::kept);
+	s.eviction = Eviction::kept;
+	EXPECT_EQ(decide(s), kNothing);
+	s.pending = Pending::changed;
+	EXPECT_EQ(decide(s), kPush);
 }
 
-TEST(Decide, ALogoutInItsGuardIsNotUndoneByAValue) {
-	for_each_situation([](const Situation &s) {
-		if (s.tombstone == Tombstone::guarding) {
-			EXPECT_NE(decide(s).action, Action::write_postgres);
-		}
-	});
+TEST(Decide, WhatCannotBeHeldIsRejectedUnlessPostgresWins) {
+	Situation s;
+	s.redis = RedisState::rejected;
+	s.postgres = PostgresState::live;
+	EXPECT_EQ(decide(s), kReject);
+	s.pending = Pending::changed;
+	EXPECT_EQ(decide(s), kReject);
+	s.owner = Owner::postgres;
+	EXPECT_EQ(decide(s), kPush);
+	s.pending = Pending::ended;
+	s.postgres = PostgresState::absent;
+	EXPECT_EQ(decide(s), kDeleteRedis);
+	s.redis = RedisState::other_type;
+	EXPECT_EQ(decide(s), kReject);
 }
 
-TEST(Decide, SaysWhatToWriteExactlyWhenItWrites) {
+TEST(Decide, OverAllInputsErrorsRetryAndDirectionsAreGivenExactlyWithWrites) {
 	for_each_situation([](const Situation &s) {
 		const Decision decision = decide(s);
-		EXPECT_EQ(decision.payload || decision.expiry, decision.action == Action::write_postgres);
+		EXPECT_EQ(decision.action == Action::retry, s.redis == RedisState::error);
+		if (s.redis == RedisState::error) {
+			EXPECT_EQ(decision, kRetry);
+		}
+		const bool directed =
+			decision.payload != Direction::none || decision.expiry != Direction::none;
+		EXPECT_EQ(directed, decision.action == Action::write);
+		if (decision.ended) {
+			EXPECT_EQ(decision.action, Action::delete_postgres);
+			EXPECT_EQ(s.continuity, Continuity::kept);
+		}
+		if (decision.action == Action::delete_postgres) {
+			EXPECT_EQ(s.redis, RedisState::absent);
+			EXPECT_EQ(s.postgres, PostgresState::live);
+			EXPECT_EQ(s.eviction, Eviction::none);
+			EXPECT_EQ(s.postgres_deletes, Deletes::allowed);
+		}
+		if (decision.action == Action::hold) {
+			EXPECT_EQ(s.postgres_deletes, Deletes::held);
+		}
 		EXPECT_STRNE(action_name(decision.action), "unknown");
 	});
 }

@@ -74,7 +74,7 @@ void compare(Feed &feed, const std::vector<std::string> &postgres_sids) {
 			break;
 	ASSERT_FALSE(feed.scanning());
 	for (const std::string &sid : postgres_sids)
-		if (!feed.seen_in_scan(sid))
+		if (!feed.seen(sid))
 			feed.mark(sid);
 	feed.end_comparison();
 }
@@ -472,7 +472,7 @@ TEST_F(FeedTest, ConvergesUnderWritesKillsAndFlushes) {
 			feed.scan_step();
 			if (feed.comparing() && !feed.scanning()) {
 				for (const auto &[sid, ignored] : applied)
-					if (!feed.seen_in_scan(sid))
+					if (!feed.seen(sid))
 						feed.mark(sid);
 				feed.end_comparison();
 			}

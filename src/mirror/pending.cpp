@@ -1,0 +1,195 @@
+// Looking up what there is about sids beside their rows.
+#include "mirror/pending.h"
+
+#include "mirror/extension_scan.h"
+#include "postgres/identity.h"
+
+namespace session_store {
+
+namespace {
+
+constexpr int kFirstRows = 2;
+
+enum OutboxColumn { kPayloadDigest = 5, kBaseExpire = 6, kEnded = 7 };
+enum TombstoneColumn { kEndedAt = 3, kByRedis = 4 };
+
+// Rows of the outbox of one sid, growing.
+struct Found {
+	OutboxRow *rows;
+	int count;
+	int capacity;
+	MemoryContext context;
+};
+
+void add_outbox_row(Found *found, ExtensionScan *scan) {
+	if (found->count == found->capacity) {
+		found->capacity = Max(found->capacity * 2, kFirstRows);
+		const Size size = found->capacity * sizeof(OutboxRow);
+		found->rows = static_cast<OutboxRow *>(found->rows == nullptr
+				? MemoryContextAlloc(found->context, size)
+				: repalloc(found->rows, size));
+	}
+	OutboxRow *row = &found->rows[found->count++];
+	bool no_digest;
+	bool no_base;
+	bool is_null;
+	row->position = scan->slot->tts_tid;
+	row->digest = DatumGetInt64(row_value(scan, kPayloadDigest, &no_digest));
+	row->has_digest = !no_digest;
+	row->base_expire = DatumGetTimestampTz(row_value(scan, kBaseExpire, &no_base));
+	row->has_base = !no_base;
+	row->ended = DatumGetBool(row_value(scan, kEnded, &is_null));
+}
+
+void find_outbox_rows(ExtensionScan *scan, int32 store_id, Datum sid, StrategyNumber strategy,
+	uint64 xid, Found *found) {
+	ScanKeyData keys[3];
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(store_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, sid);
+	ScanKeyInit(&keys[2], 3, strategy, strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GE,
+		Int64GetDatum(static_cast<int64>(xid)));
+	look_up(scan, keys);
+	while (next_row(scan))
+		add_outbox_row(found, scan);
+}
+
+void look_up_sid(ExtensionScan *scan, int32 store_id, Datum sid) {
+	ScanKeyData keys[2];
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(store_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, sid);
+	look_up(scan, keys);
+}
+
+// One that is gone already does no harm: only whoever runs the mirror of the store removes any.
+void remove_outbox_row(Relation outbox, ItemPointer position) {
+	TM_FailureData failure;
+	(void)heap_delete(
+		outbox, position, GetCurrentCommandId(true), InvalidSnapshot, true, &failure, false);
+}
+
+// Runs a statement about the sids of the rows, as the extension's owner.
+void execute_for_sids(const char *sql, int32 store_id, MirrorRow **rows, int count) {
+	if (count == 0)
+		return;
+	auto *sids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
+	for (int i = 0; i < count; i++)
+		sids[i] = rows[i]->judged.sid;
+	Oid types[] = {INT4OID, TEXTARRAYOID};
+	Datum values[] = {Int32GetDatum(store_id),
+		PointerGetDatum(construct_array(sids, count, TEXTOID, -1, false, TYPALIGN_INT))};
+	const Identity saved = enter_extension_owner();
+	const int result = SPI_execute_with_args(sql, 2, types, values, nullptr, false, 0);
+	if (result < 0)
+		elog(ERROR, "%s: %s", sql, SPI_result_code_string(result));
+	leave_identity(&saved);
+}
+
+} // namespace
+
+void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count,
+	MemoryContext context) {
+	const OutboxRange range = unsettled_range(reader);
+	ExtensionScan scan = open_extension_scan("outbox", "outbox_sid", 3);
+	for (int i = 0; i < count; i++) {
+		MirrorRow *row = rows[i];
+		Found found = {nullptr, 0, 0, context};
+		if (row->judged.valid_sid) {
+			for (int j = 0; j < range.count; j++)
+				find_outbox_rows(&scan, store_id, row->judged.sid, BTEqualStrategyNumber,
+					range.others[j], &found);
+			find_outbox_rows(
+				&scan, store_id, row->judged.sid, BTGreaterEqualStrategyNumber, range.from, &found);
+		}
+		row->pending = found.rows;
+		row->pending_count = found.count;
+	}
+	close_extension_scan(&scan);
+}
+
+void remove_pending(MirrorRow **rows, int count) {
+	Relation outbox = table_open(extension_table("outbox"), RowExclusiveLock);
+	for (int i = 0; i < count; i++) {
+		for (int j = 0; j < rows[i]->pending_count; j++)
+			remove_outbox_row(outbox, &rows[i]->pending[j].position);
+		rows[i]->pending_count = 0;
+	}
+	table_close(outbox, RowExclusiveLock);
+}
+
+void read_tombstones(const StoreSettings *store, MirrorRow **rows, int count, TimestampTz now) {
+	if (count == 0)
+		return;
+	ExtensionScan scan = open_extension_scan("tombstones", "tombstones_pkey", 2);
+	for (int i = 0; i < count; i++) {
+		rows[i]->tombstone = core::Tombstone::none;
+		look_up_sid(&scan, store->id, rows[i]->judged.sid);
+		if (!next_row(&scan))
+			continue;
+		bool is_null;
+		const TimestampTz ended_at = DatumGetTimestampTz(row_value(&scan, kEndedAt, &is_null));
+		if (ended_at + store->logout_guard <= now)
+			continue;
+		rows[i]->tombstone = DatumGetBool(row_value(&scan, kByRedis, &is_null))
+			? core::Tombstone::by_redis
+			: core::Tombstone::by_postgres;
+	}
+	close_extension_scan(&scan);
+}
+
+void write_tombstones(int32 store_id, MirrorRow **rows, int count) {
+	execute_for_sids("INSERT INTO session_store.tombstones (store_id, sid, ended_at, by_redis)"
+					 " SELECT $1, sid, pg_catalog.clock_timestamp(), true"
+					 " FROM pg_catalog.unnest($2) AS sid ORDER BY sid"
+					 " ON CONFLICT (store_id, sid) DO UPDATE"
+					 " SET ended_at = excluded.ended_at, by_redis = true",
+		store_id, rows, count);
+}
+
+void remove_tombstones(int32 store_id, MirrorRow **rows, int count) {
+	execute_for_sids("DELETE FROM session_store.tombstones WHERE store_id = $1 AND sid = ANY ($2)",
+		store_id, rows, count);
+}
+
+void read_evictions(int32 store_id, MirrorRow **rows, int count) {
+	if (count == 0)
+		return;
+	ExtensionScan scan = open_extension_scan("kept_evictions", "kept_evictions_pkey", 2);
+	for (int i = 0; i < count; i++) {
+		look_up_sid(&scan, store_id, rows[i]->judged.sid);
+		rows[i]->evicted = next_row(&scan);
+	}
+	close_extension_scan(&scan);
+}
+
+void keep_evictions(int32 store_id, MirrorRow **rows, int count) {
+	execute_for_sids(
+		"INSERT INTO session_store.kept_evictions (store_id, sid, evicted_at)"
+		" SELECT $1, sid, pg_catalog.clock_timestamp() FROM pg_catalog.unnest($2) AS sid"
+		" ON CONFLICT DO NOTHING",
+		store_id, rows, count);
+}
+
+void forget_evictions(int32 store_id, MirrorRow **rows, int count) {
+	execute_for_sids(
+		"DELETE FROM session_store.kept_evictions WHERE store_id = $1 AND sid = ANY ($2)", store_id,
+		rows, count);
+}
+
+int64 count_evictions(int32 store_id) {
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(store_id)};
+	const Identity saved = enter_extension_owner();
+	SPI_connect();
+	if (SPI_execute_with_args(
+			"SELECT pg_catalog.count(*) FROM session_store.kept_evictions WHERE store_id = $1", 1,
+			types, values, nullptr, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not count the kept evictions");
+	bool is_null;
+	const int64 count =
+		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+	SPI_finish();
+	leave_identity(&saved);
+	return count;
+}
+
+} // namespace session_store

@@ -1,0 +1,32 @@
+// What a mirror looks up about sids beside their session rows: the outbox, tombstones, and the
+// evictions that were kept.
+#pragma once
+
+#include "mirror/outbox_reader.h"
+#include "mirror/rows.h"
+#include "postgres/pg.h"
+
+namespace session_store {
+
+// All of these: within a transaction, as any user. Rows without a valid sid are passed over. What
+// was committed before the call is seen.
+
+// Sets `pending` of the rows, allocated in `context`.
+void read_pending(
+	const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count, MemoryContext context);
+// Removes from the outbox what read_pending found.
+void remove_pending(MirrorRow **rows, int count);
+
+// Sets `tombstone` of the rows.
+void read_tombstones(const StoreSettings *store, MirrorRow **rows, int count, TimestampTz now);
+// Notes that the sessions ended in Redis.
+void write_tombstones(int32 store_id, MirrorRow **rows, int count);
+void remove_tombstones(int32 store_id, MirrorRow **rows, int count);
+
+// Sets `evicted` of the rows.
+void read_evictions(int32 store_id, MirrorRow **rows, int count);
+void keep_evictions(int32 store_id, MirrorRow **rows, int count);
+void forget_evictions(int32 store_id, MirrorRow **rows, int count);
+int64 count_evictions(int32 store_id);
+
+} // namespace session_store

@@ -1,0 +1,75 @@
+// The state of a mirror process, shared by the files that make it up. There is one per process.
+#pragma once
+
+#include "mirror/apply.h"
+#include "mirror/comparison.h"
+#include "mirror/outbox_reader.h"
+#include "mirror/target.h"
+#include "worker/shared_state.h"
+#include "worker/worker.h"
+
+namespace session_store {
+
+inline constexpr int64 kMicrosecondsPerMs = 1000;
+
+// Somebody waits until all that both sides had accepted when he asked is copied.
+struct BarrierWatch {
+	uint64 number; // 0: nobody waits
+	TimestampTz asked_at;
+	bool pinged; // Redis' side of it is under way
+};
+
+// Made once per process, in TopMemoryContext's life.
+struct Mirror {
+	MirrorTarget target;
+	Comparison comparison;
+	OutboxReader outbox;
+	BarrierWatch barrier;
+	MemoryContext turn;    // reset each turn
+	MemoryContext scratch; // of applying: reset for each transaction
+	MemoryContext kept;    // of applying: reset for each batch
+	bool known;            // target.store and memory have been read
+	MirrorMemory memory;
+	int64 evictions;    // rows kept though Redis evicted them
+	int64 backlog_keys; // rows of the outbox when last counted, while Redis is away
+	int64 backlog_ms;   // age of the oldest
+	Oid file;           // of the table: another one after TRUNCATE
+	bool old_writers;   // transactions may write that know an earlier phase only
+	bool leaving;       // the phase is over: what is pending is still copied
+	TimestampTz leaves_at;
+	TimestampTz refreshed_at;
+	TimestampTz leased_at;
+	TimestampTz compared_at;
+	bool comparison_wanted;
+	bool continuity_broken; // until a comparison has answered it
+	bool refill_wanted;
+	bool mass_delete_allowed;
+	unsigned connect_failures;
+	unsigned apply_failures;
+	unsigned compare_failures;
+	TimestampTz paused_until; // after a failure in the database
+};
+
+extern Mirror *mirror;
+
+int mirror_backoff_ms(unsigned failures);
+TimestampTz after_ms(int milliseconds);
+
+// mirror_refresh.cpp: what the store is now. Ends the process when no mirror is wanted any more.
+void refresh_if_due();
+// The process ends; the supervisor, which sees the same, says what state the store is in.
+[[noreturn]] void leave_mirror();
+
+// mirror_connect.cpp: the connection, and the lease by which no other mirror follows the same keys.
+void watch_options();
+void connect_mirror();
+// Makes the feed fit the options when they have changed.
+void reconfigure_if_needed();
+// False when the connection was given up.
+bool keep_lease();
+void give_up_lease();
+void drop_feed();
+// Says what went wrong with Redis; the connection is lost.
+void note_feed_error(const FeedError *error);
+
+} // namespace session_store
