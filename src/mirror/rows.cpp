@@ -7,7 +7,7 @@ namespace session_store {
 
 namespace {
 
-constexpr int kPlans = 7;
+constexpr int kPlans = 8;
 constexpr int kMostArguments = 3;
 
 struct Statement {
@@ -19,13 +19,17 @@ struct Statement {
 // Stands for the array type of the store's payload.
 constexpr Oid kPayloads = InvalidOid;
 
-// Order as in RowPlan. No statement depends on a unique index, so that they work on any layout.
+// Order as in RowPlan. A partitioned table has no unique index on sid: its row trigger leaves out a
+// row that is there.
 constexpr Statement kStatements[kPlans] = {
 	{"SELECT sid, sess, expire FROM %s WHERE sid = ANY ($1)", 1, {TEXTARRAYOID}},
 	{"SELECT sid, sess, expire FROM %s WHERE sid = ANY ($1) ORDER BY sid FOR UPDATE SKIP LOCKED", 1,
 		{TEXTARRAYOID}},
-	{"INSERT INTO %s (sid, sess, expire) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING",
+	{"INSERT INTO %s (sid, sess, expire) SELECT * FROM unnest($1, $2, $3)"
+	 " ON CONFLICT (sid) DO NOTHING",
 		3, {TEXTARRAYOID, kPayloads, TIMESTAMPTZARRAYOID}},
+	{"INSERT INTO %s (sid, sess, expire) SELECT * FROM unnest($1, $2, $3)", 3,
+		{TEXTARRAYOID, kPayloads, TIMESTAMPTZARRAYOID}},
 	{"UPDATE %s AS t SET sess = n.sess, expire = n.expire"
 	 " FROM unnest($1, $2, $3) AS n (sid, sess, expire) WHERE t.sid = n.sid",
 		3, {TEXTARRAYOID, kPayloads, TIMESTAMPTZARRAYOID}},
@@ -183,7 +187,8 @@ void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int c
 void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count) {
 	if (count == 0)
 		return;
-	write_payloads(target, RowPlan::insert, rows, count);
+	write_payloads(target, target->is_partitioned ? RowPlan::insert_partitioned : RowPlan::insert,
+		rows, count);
 	if (SPI_processed != static_cast<uint64>(count))
 		ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

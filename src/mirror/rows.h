@@ -45,7 +45,16 @@ struct MirrorRow {
 	Push push;
 };
 
-enum class RowPlan : uint8_t { read, lock, insert, update, touch, remove, walk };
+enum class RowPlan : uint8_t {
+	read,
+	lock,
+	insert,
+	insert_partitioned,
+	update,
+	touch,
+	remove,
+	walk
+};
 
 // All of these: in a transaction with an SPI connection, as the owner of the table, the target
 // opened. Rows come sorted by sid. What is allocated is in the current memory context.

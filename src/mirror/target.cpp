@@ -11,6 +11,7 @@ void open_target(MirrorTarget *target, LOCKMODE lockmode) {
 				errmsg("the table of store \"%s\" does not exist", NameStr(target->store.name)),
 				errhint("Take the store away with session_store.drop_store().")));
 	target->owner = relation->rd_rel->relowner;
+	target->is_partitioned = relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
 	const char *schema = get_namespace_name(RelationGetNamespace(relation));
 	strlcpy(target->name, quote_qualified_identifier(schema, RelationGetRelationName(relation)),
 		sizeof(target->name));

@@ -13,6 +13,7 @@ struct MirrorTarget {
 	StoreSettings store;
 	// As of the last open_target():
 	Oid owner;
+	bool is_partitioned;
 	char name[kQualifiedNameBytes]; // with its schema, quoted
 };
 
