@@ -1,0 +1,188 @@
+# Each side accepts writes and each is copied to the other; in a conflict the owner wins.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use Mirrored;
+use PostgreSQL::Test::Utils;
+use RedisServer;
+use Test::More;
+use Time::HiRes qw(sleep time);
+use Workers;
+
+my $redis = RedisServer->new;
+my $node = start_mirrored_cluster('both_ways', 'max_prepared_transactions = 2');
+create_mirrored_store($node, $redis);
+ok(wait_in_sync($node), 'in sync');
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+# True once the condition is.
+sub becomes_true
+{
+	my ($condition) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	sleep 0.02 while !$condition->() && time < $deadline;
+	return $condition->();
+}
+
+# The value of a key in Redis, '' when there is none.
+sub value { return $redis->command('GET', "sess:$_[0]") // ''; }
+
+sub value_becomes
+{
+	my ($sid, $expected, $name) = @_;
+	return ok(becomes_true(sub { value($sid) eq $expected }), $name) || diag('it is ' . value($sid));
+}
+
+sub row_becomes
+{
+	my ($sid, $expected, $name) = @_;
+	return ok($node->poll_query_until('postgres',
+			"SELECT coalesce((SELECT sess->>'n' FROM sessions WHERE sid = '$sid' AND expire > now()), 'none')", $expected), $name);
+}
+
+# Expiries in milliseconds.
+sub same_expiry
+{
+	my ($sid, $name) = @_;
+	return ok(becomes_true(sub {
+		my $row = sql("SELECT (extract(epoch FROM expire) * 1000)::bigint FROM sessions WHERE sid = '$sid'");
+		return $row eq ($redis->command('PEXPIRETIME', "sess:$sid") // '');
+	}), $name);
+}
+
+# What PostgreSQL writes, by whatever statement.
+for my $owner ('dual_redis_primary', 'dual_pg_primary')
+{
+	sql("UPDATE session_store.registry SET phase = '$owner'");
+	ok(wait_in_sync($node), "in sync in $owner");
+	sql(q{SELECT session_store.upsert('a', '{"n": 1}', ttl => '1 hour')});
+	value_becomes('a', '{"n": 1}', 'a new session reaches Redis');
+	same_expiry('a', 'with its expiry');
+	sql(q{SELECT session_store.upsert('a', '{"n": 2}', ttl => '2 hours')});
+	value_becomes('a', '{"n": 2}', 'a changed one too');
+	same_expiry('a', 'with its expiry');
+	sql(q{SELECT session_store.touch('a', expire => now() + '3 hours')});
+	same_expiry('a', 'a touch moves the expiry');
+	sql(q{SELECT session_store.touch('a', expire => 'infinity')});
+	ok(becomes_true(sub { $redis->command('TTL', 'sess:a') == -1 }), 'infinity is no expiry');
+	sql(q{SELECT session_store.merge('a', '{"n": 3}')});
+	value_becomes('a', '{"n": 3}', 'a merge');
+	sql(q{UPDATE sessions SET sess = '{"n": 4}' WHERE sid = 'a'});
+	value_becomes('a', '{"n": 4}', 'a direct UPDATE');
+	sql("INSERT INTO sessions (sid, sess, expire) SELECT 'many_$owner' || i, '{\"n\": 0}', now() + '1 hour' FROM generate_series(1, 300) i");
+	value_becomes("many_${owner}300", '{"n": 0}', 'a direct INSERT of many');
+	sql(q{DELETE FROM sessions WHERE sid LIKE 'many%'});
+	value_becomes("many_${owner}300", '', 'a direct DELETE of many');
+	sql(q{BEGIN; SELECT session_store.upsert('rolled_back', '{}'); ROLLBACK});
+	sql(q{BEGIN; SELECT session_store.upsert('prepared', '{"n": 5}', ttl => '1 hour'); PREPARE TRANSACTION 'p'});
+	sql(q{SELECT session_store.upsert('marker', '{"n": 6}', ttl => '1 hour')});
+	value_becomes('marker', '{"n": 6}', 'what was committed after a transaction was prepared');
+	is(value('prepared'), '', 'comes before it');
+	sql(q{COMMIT PREPARED 'p'});
+	value_becomes('prepared', '{"n": 5}', 'which comes when it is committed');
+	is(value('rolled_back'), '', 'what was rolled back does not');
+
+	# Ends.
+	sql(q{SELECT session_store.expire('a')});
+	value_becomes('a', '', 'a logout in PostgreSQL ends the session in Redis');
+	$redis->command('SET', 'sess:a', '{"n": 7}', 'EX', 100);
+	value_becomes('a', '', 'a late write in Redis is deleted again');
+	is(sql(q{SELECT count(*) FROM sessions WHERE sid = 'a'}), 0, 'and not copied');
+	$redis->command('SET', 'sess:b', '{"n": 1}', 'EX', 1000);
+	row_becomes('b', 1, 'a session of Redis comes');
+	$redis->command('DEL', 'sess:b');
+	row_becomes('b', 'none', 'a logout in Redis ends it here');
+	is(sql(q{SELECT session_store.upsert('b', '{"n": 2}') IS NULL}), 't', 'and a late write here is refused');
+	sql(q{SELECT session_store.destroy('a'), session_store.destroy('b')});
+
+	# A removal of what is not live is no logout.
+	sql(q{SELECT session_store.upsert('short', '{"n": 1}', ttl => '1 hour')});
+	value_becomes('short', '{"n": 1}', 'a session');
+	sql(q{SELECT session_store.destroy('marker'), session_store.destroy('prepared'), session_store.destroy('short')});
+	value_becomes('short', '', 'destroy removes from both sides');
+}
+
+# The same again in a circle: nothing is copied back and forth.
+my $pushed = stat_mirror($node, 'pushed');
+my $applied = stat_mirror($node, 'applied');
+sql(q{SELECT session_store.upsert('quiet', '{"n": 1}', ttl => '1 hour')});
+value_becomes('quiet', '{"n": 1}', 'one write');
+is(sql(q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'all is copied');
+is(stat_mirror($node, 'pushed'), $pushed + 1, 'is one push');
+is(stat_mirror($node, 'applied'), $applied, 'and nothing comes back');
+
+# Conflicts: both sides change a session while the mirror is held up by a lock on the table.
+sub conflict
+{
+	my ($sid, $in_redis, $in_postgres) = @_;
+	$redis->command('SET', "sess:$sid", '{"n": "base"}', 'EX', 5000);
+	row_becomes($sid, 'base', "$sid is there");
+	is(sql(q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'and settled');
+	my $pid = mirror_pid($node);
+	kill 'STOP', $pid;
+	$in_redis->();
+	$in_postgres->();
+	kill 'CONT', $pid;
+	is(sql(q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'the conflict is decided');
+	return;
+}
+
+for my $case (['dual_redis_primary', 'redis'], ['dual_pg_primary', 'postgres'])
+{
+	my ($phase, $winner) = @$case;
+	sql("UPDATE session_store.registry SET phase = '$phase'");
+	ok(wait_in_sync($node), "in sync in $phase");
+	my $sid = "conflict_$winner";
+	conflict($sid,
+		sub { $redis->command('SET', "sess:$sid", '{"n": "redis"}', 'EX', 5000) },
+		sub { sql("SELECT session_store.upsert('$sid', '{\"n\": \"postgres\"}', ttl => '1 hour')") });
+	row_becomes($sid, $winner, 'the owner wins here');
+	like(value($sid), qr/$winner/, 'and there');
+	same_expiry($sid, 'with its expiry');
+
+	# A touch on one side and a payload on the other are no conflict.
+	$sid = "apart_$winner";
+	conflict($sid,
+		sub { $redis->command('SET', "sess:$sid", '{"n": "redis"}', 'KEEPTTL') },
+		sub { sql("SELECT session_store.touch('$sid', expire => '2100-01-01 00:00+00')") });
+	row_becomes($sid, 'redis', 'a payload written there stays');
+	is(sql("SELECT expire = '2100-01-01 00:00+00' FROM sessions WHERE sid = '$sid'"), 't', 'with the touch made here');
+	same_expiry($sid, 'on both sides');
+	$sid = "apart2_$winner";
+	conflict($sid,
+		sub { $redis->command('PEXPIREAT', "sess:$sid", 4102444800000) },
+		sub { sql("UPDATE sessions SET sess = '{\"n\": \"postgres\"}' WHERE sid = '$sid'") });
+	row_becomes($sid, 'postgres', 'a payload written here stays');
+	like(value($sid), qr/postgres/, 'and goes there');
+	is($redis->command('PEXPIRETIME', "sess:$sid"), 4102444800000, 'with the touch made there');
+	same_expiry($sid, 'on both sides');
+
+	# A logout beats a write, whoever owns the sid.
+	$sid = "logout_here_$winner";
+	conflict($sid,
+		sub { $redis->command('SET', "sess:$sid", '{"n": "redis"}', 'EX', 5000) },
+		sub { sql("SELECT session_store.expire('$sid')") });
+	row_becomes($sid, 'none', 'a logout here beats a write there');
+	is(value($sid), '', 'on both sides');
+	$sid = "logout_there_$winner";
+	conflict($sid,
+		sub { $redis->command('DEL', "sess:$sid") },
+		sub { sql("UPDATE sessions SET sess = '{\"n\": \"postgres\"}' WHERE sid = '$sid'") });
+	row_becomes($sid, 'none', 'a logout there beats a write here');
+	is(value($sid), '', 'on both sides');
+}
+
+# Redis is away for a while: the application does not notice, and all comes when it is back.
+$redis->stop;
+sql(q{INSERT INTO sessions (sid, sess, expire) SELECT 'away' || i, '{"n": 1}', now() + '1 hour' FROM generate_series(1, 2000) i});
+sql(q{UPDATE sessions SET sess = '{"n": 2}' WHERE sid LIKE 'away%'});
+ok(wait_for_status($node, '^failing: '), 'status says that Redis is away');
+$redis->start;
+value_becomes('away2000', '{"n": 2}', 'what was written meanwhile comes');
+wait_equal($node, $redis, 'both sides are equal');
+is(sql('SELECT count(*) FROM session_store.outbox'), 0, 'the outbox is empty');
+
+$node->stop;
+done_testing();
