@@ -56,6 +56,9 @@ class Connected(Paused):
 		self.longest = max(self.longest, time.monotonic() - started)
 		return rows
 
+	def shared_sids(self):
+		return [f"s-{self.rng.randrange(self.world.options.sessions // 3)}" for _ in range(ROWS)]
+
 	def sids(self, count):
 		table = self.world.table_name
 		return [row[0] for row in self.execute(
@@ -67,13 +70,15 @@ class SixRows(Connected):
 	"""Takes six random rows a transaction, in no order, as an application that knows nothing of the mirror does."""
 
 	def work(self):
-		sids = [sid for _ in range(ROWS) for sid in self.sids(1)]
+		table = self.world.table_name
+		sids = self.shared_sids() if self.world.options.both else [sid for _ in range(ROWS) for sid in self.sids(1)]
 		for sid in sids:
-			self.take(sid)
+			if self.world.options.both:
+				self.execute(f"UPDATE {table} SET sess = sess || '{{\"six\": 6}}', expire = expire + interval '1 s'"
+							 " WHERE sid = %s", (sid,))
+			else:			# PostgreSQL's side is read only
+				self.execute(f"SELECT FROM {table} WHERE sid = %s FOR UPDATE", (sid,))
 			time.sleep(self.rng.random() * 0.004)
-
-	def take(self, sid):
-		self.execute(f"SELECT FROM {self.world.table_name} WHERE sid = %s FOR UPDATE", (sid,))
 
 
 class IdleInTransaction(Connected):

@@ -70,6 +70,7 @@ class Comparison:
 	"""What both sides held, and where they differ: sid -> lost, ghost, payload or expire."""
 
 	def __init__(self, redis_side, postgres_side, now):
+		self.read_at = time.monotonic()			# by when the sides were as they are here
 		self.redis, self.postgres = redis_side, postgres_side
 		self.invalid = {sid for sid, (value, _) in redis_side.items() if value is Invalid}
 		self.differences = {}

@@ -7,7 +7,7 @@
 	cut            close every connection
 	half-open      forget the server's half of every connection and leave the client's open
 	slow BYTES     carry that many bytes a second
-	target PATH    the unix socket of the Redis from now on
+	target PATH... the unix socket of the Redis from now on; of several, each connection gets the next
 Each is answered by "ok".
 """
 
@@ -37,7 +37,7 @@ class Proxy:
 		self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 		self.listener.setblocking(False)
 		self.halves = {}
-		self.target = None
+		self.targets = []
 		self.mode = "pass"
 		self.rate = 0
 		self.allowance = 0.0
@@ -45,7 +45,7 @@ class Proxy:
 	def command(self, line):
 		word, _, argument = line.partition(" ")
 		if word == "target":
-			self.target = argument
+			self.targets = argument.split()
 		elif word == "slow":
 			self.mode, self.rate, self.allowance = "slow", int(argument), 0.0
 		elif word == "cut":
@@ -77,7 +77,8 @@ class Proxy:
 			return
 		server = socket.socket(socket.AF_UNIX)
 		try:
-			server.connect(self.target)
+			self.targets.append(self.targets.pop(0))
+			server.connect(self.targets[-1])
 		except OSError:
 			client.close()
 			server.close()

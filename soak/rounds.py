@@ -7,11 +7,14 @@ import time
 
 import psycopg2
 
-from . import compare, faults
+from . import compare, faults, phases
 from .applications import SixRows
+from .conflicts import Conflicts
+from .postgres_writers import PostgresWriter
 from .writers import RedisWriter
 
 BETWEEN = (0.5, 2.5)			# seconds between the faults of a round
+CONFLICTS_EVERY = 4			# rounds
 FAULTS_A_ROUND = (1, 2, 2, 3)
 SLACK = 1.5						# seconds that a ledger's expiry may be off
 CRASH = re.compile(r"was terminated by signal (?!9\b)\d+|PANIC|TRAP:|AddressSanitizer|runtime error")
@@ -22,9 +25,14 @@ class Soak:
 		self.world = world
 		self.rng = world.rng
 		seed = world.options.seed
-		self.redis_writer = RedisWriter(world, random.Random(seed + 1), world.options.sessions)
+		own, both = world.options.sessions, world.options.both
+		shared = own // 3 if both else 0
+		self.redis_writer = RedisWriter(world, random.Random(seed + 1), own, shared)
 		self.six_rows = SixRows("the application with six rows", world, random.Random(seed + 2))
-		self.parts = [self.redis_writer, self.six_rows]
+		self.postgres_writers = [
+			PostgresWriter(world, random.Random(seed + 3), own, shared, world.options.rate / 5)] if both else []
+		self.parts = [self.redis_writer, self.six_rows, *self.postgres_writers]
+		self.conflicts = Conflicts(world, self.say) if both else None
 		self.faults = collections.Counter()
 		self.trouble = collections.Counter()			# lost, ghost, payload, expire, ledger
 		self.compared = 0
@@ -43,7 +51,7 @@ class Soak:
 		for part in self.parts:
 			part.start()
 		self.round_of([], 1.5)			# the sessions that are there before anything goes wrong
-		kinds = self.world.options.only or sorted(faults.FAULTS)
+		kinds = self.world.options.only or sorted(faults.FAULTS.keys() - (set() if self.conflicts else phases.NAMES))
 		deck = []
 		while time.monotonic() < end and self.rounds != self.world.options.rounds:
 			wanted = self.rng.choice(FAULTS_A_ROUND)
@@ -72,7 +80,8 @@ class Soak:
 		for part in self.parts:
 			part.wait_paused()
 		self.rounds += 1
-		self.settle(names)
+		if self.settle(names) and self.conflicts and self.rounds % CONFLICTS_EVERY == 0:
+			self.conflicts.run()
 
 	def inject(self, name):
 		self.faults[name] += 1
@@ -83,13 +92,12 @@ class Soak:
 			faults.mend(self.world)
 
 	def settle(self, names):
-		"""Wait until both sides are equal, answering for the operator where deletes wait for an answer."""
+		"""Wait until both sides are equal, answering for the operator where deletes wait for an answer. True when they are."""
 		started = last_answer = time.monotonic()
 		deadline = started + self.world.options.patience
-		answered = False
 		while True:
 			found = compare.compare(self.world)
-			took = time.monotonic() - started
+			took = (found.read_at if found else time.monotonic()) - started
 			if found is not None and not found.differences:
 				break
 			if time.monotonic() > deadline:
@@ -97,17 +105,15 @@ class Soak:
 				break
 			if time.monotonic() > last_answer + 1 and self.world.is_held():
 				self.answer()
-				answered = True
 				started = last_answer = time.monotonic()
 				deadline = started + self.world.options.patience
 			time.sleep(0.05)
-		if answered:
-			self.world.after_mass_delete()
 		self.judge(names, found, took)
+		return found is not None and not found.differences
 
 	def answer(self):
 		try:
-			self.world.allow_mass_delete()
+			self.world.answer_held_deletes()
 			self.answers += 1
 		except psycopg2.Error as error:
 			self.say(f"the operator was refused: {error}")
@@ -130,13 +136,14 @@ class Soak:
 
 	def check_ledger(self, found):
 		"""Neither side may have lost, brought back or mixed up what its one writer was told is written."""
-		ledger = self.redis_writer.ledger
-		if self.world.lost_data:
-			ledger.forget()
-			return
-		for sid, what in ledger.broken(compare.numbers(found.redis), time.time(), SLACK):
-			self.trouble["not what was written"] += 1
-			self.say(f"  {sid}: {what}")
+		for writer in (self.redis_writer, *self.postgres_writers):
+			if self.world.lost_data or (self.world.broke_continuity and self.conflicts):
+				writer.ledger.forget()			# absence in the owner wins: what the other side wrote last may be gone
+				continue
+			for sid, what in writer.ledger.broken(compare.numbers(found.redis), time.time(), SLACK):
+				if not sid.startswith("s-"):
+					self.trouble["not what was written"] += 1
+					self.say(f"  {sid}: {what}")
 
 	def differ(self, names, found):
 		status = self.world.status()
@@ -170,6 +177,7 @@ class Soak:
 			f"writes on Redis: {writer.acknowledged} acknowledged, {writer.failed} without an answer",
 			f"transactions of six rows: {six.transactions}, deadlocks {six.deadlocks}, longest statement"
 			f" {six.longest:.2f} s, errors {dict(six.failures)}",
+			*self.report_both(),
 			f"sessions compared: {self.compared}",
 			f"differences: lost {wrong['lost']}, ghosts {wrong['ghost']}, wrong {wrong['payload'] + wrong['expire']}"
 			f" (payload {wrong['payload']}, expiry {wrong['expire']}), not what was written {wrong['not what was written']}",
@@ -179,7 +187,17 @@ class Soak:
 			"PASSED" if self.passed else "FAILED",
 		])
 
+	def report_both(self):
+		if self.conflicts is None:
+			return
+		writer = self.postgres_writers[0]
+		yield (f"writes on PostgreSQL: {writer.transactions} transactions, deadlocks {writer.deadlocks}, longest statement"
+			   f" {writer.longest:.2f} s, errors {dict(writer.failures)}")
+		yield f"conflicts: {self.conflicts.checked} checked, {self.conflicts.wrong} with the wrong outcome"
+
 	@property
 	def passed(self):
-		return not (sum(self.trouble.values()) or self.six_rows.deadlocks or self.six_rows.failures or self.crashes
-					or self.rounds == 0)
+		applications = [self.six_rows, *self.postgres_writers]
+		return self.rounds > 0 and not (
+			sum(self.trouble.values()) or self.crashes or (self.conflicts and self.conflicts.wrong)
+			or any(application.deadlocks or application.failures for application in applications))

@@ -9,6 +9,7 @@ from .servers import DATABASE, OWNERS, Failure, Postgres, Proxy, Redis, poll
 
 STORE = "sessions"
 COMMAND_TIMEOUT = "2s"
+LOGOUT_GUARD = 5			# seconds
 
 
 class World:
@@ -38,8 +39,11 @@ class World:
 		self.postgres.rows(f"CREATE DATABASE {DATABASE}", database="postgres")
 		for statement in self._setup():
 			self.postgres.rows(statement)
-		self.has_resync = self.postgres.value(
-			"SELECT to_regprocedure('session_store.resync(name,boolean,boolean)') IS NOT NULL")
+		# The way back from PostgreSQL is there where its outbox is.
+		self.options.both &= self.postgres.value("SELECT to_regclass('session_store.outbox') IS NOT NULL")
+		if self.options.both:
+			# Short, so that a sid that was ended is used again within the run.
+			self.postgres.rows(f"UPDATE session_store.stores SET logout_guard = '{LOGOUT_GUARD} seconds'")
 
 	def _setup(self):
 		yield "CREATE EXTENSION session_store"
@@ -92,16 +96,11 @@ class World:
 		status = self.status()
 		return status is not None and ("max_delete_percent" in status[0] or "allow_mass_delete" in status[0])
 
-	def allow_mass_delete(self):
-		"""What an operator does who wants the sessions to go."""
-		if self.has_resync:
-			self.postgres.rows("SELECT session_store.resync(%s, allow_mass_delete => true)", (STORE,))
-		else:
-			self.postgres.rows("UPDATE session_store.stores SET max_delete_percent = 100")
-
-	def after_mass_delete(self):
-		if not self.has_resync:
-			self.postgres.rows("UPDATE session_store.stores SET max_delete_percent = 20")
+	def answer_held_deletes(self):
+		"""What an operator does: the sessions go, or Redis gets them back."""
+		refill = self.options.both and self.rng.random() < 0.5
+		self.postgres.rows("SELECT session_store.resync(%s, allow_mass_delete => %s, refill_redis => %s)",
+						   (STORE, not refill, refill))
 
 	def mirror_memory(self):
 		"""Resident bytes of the mirror that are its own, or 0."""

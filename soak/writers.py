@@ -11,6 +11,7 @@ from .ledger import UNSURE, Ledger, Written
 PREFIX = "sess:"
 TICK = 0.05
 NEVER = float("inf")
+GUARDED = 20			# seconds after a logout: logout_guard, and how late the mirror may see the logout
 MOMENT = 0.1			# a session that has so little time left may be gone
 LUA = "redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) redis.call('DEL', KEYS[2]) return 1"
 WORDS = ("alpha", "b\u00e9ta", "\u4f1a\u8bdd", "d\"q\\", "\U0001f511", "line\nbreak", "")
@@ -82,6 +83,7 @@ class RedisWriter(Paused):
 		self.acknowledged = 0
 		self.failed = 0
 		self.due = time.monotonic()
+		self.guarded = {}			# sid -> until when PostgreSQL, where it owns it, may refuse a write
 		self.clients = {}
 
 	def client(self):
@@ -128,6 +130,7 @@ class RedisWriter(Paused):
 		if not isinstance(reply, Exception):
 			self.acknowledged += 1
 			step.note(self.ledger, reply, sent, answered)
+			self.heed_logout_guard(step.sids, answered)
 		elif "no such key" not in str(reply):
 			self.failed += 1
 			self.ledger.doubt(step.sids)
@@ -135,6 +138,16 @@ class RedisWriter(Paused):
 			state = self.ledger.get(step.sids[0])
 			if state and state is not UNSURE and state.earliest <= answered + MOMENT:
 				self.ledger.set(step.sids[0], None)
+
+	def heed_logout_guard(self, sids, now):
+		"""What is written soon after a logout may be deleted again, where PostgreSQL owns the sid."""
+		if not self.world.options.both:
+			return
+		for sid in sids:
+			if self.ledger.get(sid) is None:
+				self.guarded[sid] = now + GUARDED
+			elif self.guarded.get(sid, 0) > now:
+				self.ledger.set(sid, UNSURE)
 
 	def step(self):
 		kind = self.rng.choices(
@@ -227,7 +240,7 @@ def _rename(writer, sid):
 
 	def note(ledger, *_):
 		state = ledger.get(sid)
-		ledger.set(to, state if state else UNSURE)
+		ledger.set(to, state if state and not sid.startswith("s-") else UNSURE)
 		ledger.set(sid, None)
 	return Step([sid, to], note, ("RENAME", key(sid), key(to)))
 
