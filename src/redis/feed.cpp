@@ -288,6 +288,10 @@ void Feed::open_reader(const std::string &run_id) {
 	meet_server(run_id);
 	// A probe, since what answers as a version need not know the command.
 	const ReplyPtr probe = reader_->command({"PEXPIRETIME", prefix_.empty() ? "probe" : prefix_});
+	// No right to the keys says nothing about the command, and is no state to go on in.
+	if (is_error(*probe) && error_code(*probe) == "NOPERM" &&
+		reply_text(*probe).find(" key") != std::string_view::npos)
+		throw server_error(*probe, "PEXPIRETIME", Show::text);
 	has_pexpiretime_ = is_integer(*probe);
 	writer_.emplace(*reader_, has_pexpiretime_);
 	lease_.reset();
