@@ -29,7 +29,7 @@ SPECS_ON_BOTH_LAYOUTS = upsert_upsert merge_merge expected_version_race touch_ag
 	expire_user_against_upsert isolation_levels
 REGRESS = install stores upsert lookup touch expire destroy bytes merge users owner direct bad_input rights \
 	redis_server mirror_requests status cleanup drop_extension \
-	partitions partitioned_layout $(ON_BOTH_LAYOUTS)
+	partitions repartition partitioned_layout $(ON_BOTH_LAYOUTS)
 REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/preload.conf --encoding=UTF8
 ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert merge_merge expected_version_race \
 	touch_against_cleanup expire_user_against_upsert isolation_levels \

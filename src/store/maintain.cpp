@@ -4,6 +4,7 @@
 #include "store/layout.h"
 #include "store/partitions.h"
 #include "store/procedure.h"
+#include "store/repartition.h"
 #include "store/table_ddl.h"
 
 extern "C" {
@@ -134,7 +135,8 @@ SESSION_STORE_FUNCTION(session_store_maintain_partitions) {
 	require_commits(fcinfo, "maintain_partitions");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	TimestampTz until = GetCurrentTimestamp() + kPatience;
-	bool made = take_steps(NameStr(name), make_partition_step, until);
+	bool made = take_steps(NameStr(name), make_partition_step, until) &&
+		take_steps(NameStr(name), repartition_step, until);
 	bool dropped = take_steps(NameStr(name), drop_partition_step, until);
 	SPI_finish();
 	if (!made || !dropped)

@@ -11,6 +11,7 @@
 #include "store/partitions.h"
 #include "store/plans.h"
 #include "store/registry.h"
+#include "store/repartition.h"
 #include "store/table_ddl.h"
 #include "store/tombstones.h"
 
@@ -125,7 +126,7 @@ SESSION_STORE_FUNCTION(session_store_create_store) {
 				errhint("Give the store another name, or give another table_schema.")));
 	SPI_connect();
 	bool partitioned = partition_interval != nullptr;
-	Oid relation = create_table(schema, name, session_columns(payload), partitioned);
+	Oid relation = create_table(schema, name, name, session_columns(payload), partitioned);
 	create_triggers(relation, partitioned);
 	register_store(name, relation, payload, partition_interval);
 	if (partitioned)
@@ -147,6 +148,7 @@ SESSION_STORE_FUNCTION(session_store_drop_store) {
 	const char *name = quoted_table(store);
 	int32 id = store->settings.id;
 	SPI_connect();
+	abandon_repartition(store);
 	if (keep_table) {
 		execute_ddl(psprintf("DROP TRIGGER IF EXISTS session_store ON %s", name));
 		if (!partitioned)

@@ -12,6 +12,8 @@
 
 #include "postgres/identity.h"
 #include "store/layout.h"
+#include "store/repartition.h"
+#include "store/repartition_state.h"
 #include "store/table_ddl.h"
 
 extern "C" {
@@ -70,20 +72,6 @@ bool find_missing_range(const Store *store, core::PartitionRange *missing) {
 	return range.has_value();
 }
 
-// The columns that can be copied from one table of ours to another.
-char *copied_columns(Relation table) {
-	StringInfoData names;
-	initStringInfo(&names);
-	TupleDesc descriptor = RelationGetDescr(table);
-	for (int i = 0; i < descriptor->natts; i++) {
-		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
-		if (!attribute->attisdropped && attribute->attgenerated == '\0')
-			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-				quote_identifier(NameStr(attribute->attname)));
-	}
-	return names.data;
-}
-
 // A row that was written past the row trigger is in the first bucket, whatever its expiry.
 constexpr const char *kInRange =
 	"expire >= $1 AND expire < $2 AND "
@@ -103,6 +91,7 @@ struct MakeStep {
 	Oid catch_all;
 	int wait_ms;
 	PartitionWork *work;
+	bool is_crowded; // more sessions wait for the partition than may be moved at once
 };
 
 void run_over_range(const char *sql, const MakeStep *step) {
@@ -162,13 +151,10 @@ StepResult make_partition(void *argument) {
 	if (!lock_for_ddl(step->table, ShareUpdateExclusiveLock, step->wait_ms) ||
 		!lock_for_ddl(step->catch_all, AccessExclusiveLock, step->wait_ms))
 		return StepResult::in_the_way;
-	if (count_waiting(step) > kMostMovedAtOnce)
-		ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("the catch-all of store \"%s\" holds more than " INT64_FORMAT
-					   " sessions of one partition",
-					NameStr(step->store->name), kMostMovedAtOnce),
-				errhint("Call session_store.repartition(), which moves them in short steps.")));
+	if (count_waiting(step) > kMostMovedAtOnce) {
+		step->is_crowded = true;
+		return StepResult::in_the_way;
+	}
 	step->work->moved = move_out_of_catch_all(step);
 	prove_range_is_empty(step);
 	attach_partition(step->table, step->work->partition, step->range);
@@ -178,6 +164,18 @@ StepResult make_partition(void *argument) {
 			? psprintf("made, with " INT64_FORMAT " sessions of the catch-all", step->work->moved)
 			: "made");
 	return StepResult::done;
+}
+
+// Copies the store into a new table of the same layout, where every session has its partition.
+void rebuild(Store *store) {
+	Interval interval = {};
+	if (store->settings.partition_is_month)
+		interval.month = 1;
+	else if (store->settings.partition_interval % USECS_PER_DAY == 0)
+		interval.day = static_cast<int32>(store->settings.partition_interval / USECS_PER_DAY);
+	else
+		interval.time = store->settings.partition_interval;
+	begin_repartition(store, &interval);
 }
 
 struct DropStep {
@@ -236,7 +234,7 @@ void make_first_partitions(const char *name) {
 	bool missing = find_missing_range(store, &range);
 	table_close(table, NoLock);
 	while (missing) {
-		create_partition(oid, range);
+		create_partition(oid, get_rel_name(oid), range);
 		table = open_store_table(store, AccessExclusiveLock);
 		missing = find_missing_range(store, &range);
 		table_close(table, NoLock);
@@ -247,8 +245,8 @@ StepResult make_partition_step(Store *store, int wait_ms, PartitionWork *work) {
 	*work = {};
 	Relation table = open_store_table(store, AccessShareLock);
 	const StorePartition *catch_all = catch_all_of(store);
-	MakeStep step = {
-		store, RelationGetRelid(table), copied_columns(table), {}, InvalidOid, wait_ms, work};
+	MakeStep step = {store, RelationGetRelid(table), copied_columns(table), {}, InvalidOid, wait_ms,
+		work, false};
 	bool is_due = catch_all != nullptr && store->settings.partition_interval > 0 &&
 		find_missing_range(store, &step.range);
 	Oid owner = table->rd_rel->relowner;
@@ -260,11 +258,20 @@ StepResult make_partition_step(Store *store, int wait_ms, PartitionWork *work) {
 	if (wait_ms == 0 && !could_lock(step.catch_all, AccessExclusiveLock))
 		return StepResult::in_the_way;
 	SPI_connect();
+	bool same;
+	if (repartition_is_under_way(store, nullptr, &same)) {
+		SPI_finish(); // the new layout has it
+		return StepResult::nothing;
+	}
 	Identity caller = enter_owner(owner);
 	set_for_move("session_replication_role", "replica");
 	set_for_move("enable_seqscan", "off");
 	StepResult result = try_ddl_step(make_partition, &step);
 	leave_identity(&caller);
+	if (step.is_crowded) {
+		rebuild(store);
+		result = StepResult::done;
+	}
 	SPI_finish();
 	return result;
 }

@@ -65,18 +65,12 @@ RangeText range_text(core::PartitionRange range) {
 	return text;
 }
 
-// A free name for a partition, which shows its range; the table's name is cut where it is long.
-char *choose_name(Oid table, const char *suffix) {
-	return ChooseRelationName(
-		get_rel_name(table), nullptr, suffix, get_rel_namespace(table), false);
-}
-
 char *in_schema_of(Oid table, const char *name) {
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
 }
 
-char *partition_name(Oid table, const char *suffix) {
-	return in_schema_of(table, choose_name(table, suffix));
+char *partition_name(Oid table, const char *base, const char *suffix) {
+	return in_schema_of(table, choose_name(table, base, suffix));
 }
 
 } // namespace
@@ -99,7 +93,25 @@ char *columns_like(Oid table) {
 	return psprintf("LIKE %s INCLUDING ALL EXCLUDING INDEXES", qualified_name(table));
 }
 
-Oid create_table(const char *schema, const char *name, const char *columns, bool partitioned) {
+char *choose_name(Oid table, const char *base, const char *suffix) {
+	return ChooseRelationName(base, nullptr, suffix, get_rel_namespace(table), false);
+}
+
+char *copied_columns(Relation table) {
+	StringInfoData names;
+	initStringInfo(&names);
+	TupleDesc descriptor = RelationGetDescr(table);
+	for (int i = 0; i < descriptor->natts; i++) {
+		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
+		if (!attribute->attisdropped && attribute->attgenerated == '\0')
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+				quote_identifier(NameStr(attribute->attname)));
+	}
+	return names.data;
+}
+
+Oid create_table(
+	const char *schema, const char *name, const char *base, const char *columns, bool partitioned) {
 	const char *table = quote_qualified_identifier(schema, name);
 	if (partitioned)
 		execute_ddl(psprintf("CREATE TABLE %s (%s) PARTITION BY RANGE (expire)", table, columns));
@@ -112,7 +124,7 @@ Oid create_table(const char *schema, const char *name, const char *columns, bool
 	if (partitioned)
 		execute_ddl(
 			psprintf("CREATE TABLE %s PARTITION OF %s (PRIMARY KEY (sid)) DEFAULT WITH (%s)",
-				partition_name(relation, "catch_all"), table, kStorageOptions));
+				partition_name(relation, base, "catch_all"), table, kStorageOptions));
 	return relation;
 }
 
@@ -133,16 +145,16 @@ void create_triggers(Oid table, bool partitioned) {
 		"ALTER TRIGGER session_store_guard ON %s DEPENDS ON EXTENSION session_store", name));
 }
 
-void create_partition(Oid table, core::PartitionRange range) {
+void create_partition(Oid table, const char *base, core::PartitionRange range) {
 	RangeText text = range_text(range);
 	execute_ddl(psprintf("CREATE TABLE %s PARTITION OF %s (PRIMARY KEY (sid)) "
 						 "FOR VALUES FROM ('%s') TO ('%s') WITH (%s)",
-		partition_name(table, text.name), qualified_name(table), text.from, text.to,
+		partition_name(table, base, text.name), qualified_name(table), text.from, text.to,
 		kStorageOptions));
 }
 
 Oid create_detached_partition(Oid table, core::PartitionRange range) {
-	const char *name = choose_name(table, range_text(range).name);
+	const char *name = choose_name(table, get_rel_name(table), range_text(range).name);
 	execute_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL, PRIMARY KEY (sid)) WITH (%s)",
 		in_schema_of(table, name), qualified_name(table), kStorageOptions));
 	return get_relname_relid(name, get_rel_namespace(table));

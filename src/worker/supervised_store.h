@@ -21,6 +21,14 @@ struct CleanupJob {
 	WorkerFailure failure; // what was logged last
 };
 
+// One of the things that partitions need: making, dropping, going on with a repartition.
+struct PartitionTask {
+	TimestampTz next;      // when it is looked at again
+	unsigned blocked;      // tries in vain in a row
+	WorkerFailure failure; // what was logged last
+};
+inline constexpr int kPartitionTasks = 3;
+
 // Plain data in the supervisor's own memory.
 struct SupervisedStore {
 	StoreSettings settings;
@@ -30,6 +38,7 @@ struct SupervisedStore {
 	TimestampTz verified_at;    // by schedule or by call; DT_NOBEGIN: never
 	TimestampTz unwanted_since; // of the mirror; 0: it is wanted
 	CleanupJob cleanup;
+	PartitionTask partition_tasks[kPartitionTasks]; // zero: due
 };
 
 // Starts, stops and reports on the store's mirror. Returns milliseconds until it wants to be called
@@ -45,5 +54,10 @@ void manage_verifier(SupervisedStore *store, TimestampTz now);
 TimestampTz next_cleanup_step(const SupervisedStore *store, TimestampTz now);
 // Does it: one batch at most.
 void step_cleanup(SupervisedStore *store);
+
+// When this store's partitions want to be looked at next.
+TimestampTz next_partition_step(SupervisedStore *store);
+// Does it: one short transaction at most.
+void step_partitions(SupervisedStore *store);
 
 } // namespace session_store

@@ -91,6 +91,13 @@ void read_activity() {
 	SPI_finish();
 }
 
+// Whether other settings of partitions hold, so that something may be due at once.
+bool partitions_differ(const StoreSettings *before, const StoreSettings *now) {
+	return before->default_ttl != now->default_ttl ||
+		before->partitions_ahead != now->partitions_ahead ||
+		before->cleanup_grace != now->cleanup_grace || before->relation != now->relation;
+}
+
 // Nobody's lookalike: a registry counts only once the extension is there.
 void read_registry(void *) {
 	StoreSettings *found = nullptr;
@@ -102,6 +109,8 @@ void read_registry(void *) {
 		SupervisedStore *store = find_supervised(found[i].id);
 		if (store == nullptr)
 			store = add_supervised(found[i].id);
+		if (partitions_differ(&store->settings, &found[i]))
+			memset(store->partition_tasks, 0, sizeof(store->partition_tasks));
 		store->settings = found[i];
 		store->present = true;
 	}
@@ -166,6 +175,26 @@ int64 run_cleanup_step() {
 	return 0;
 }
 
+// One step of the store whose partitions wait longest. Returns milliseconds until the next.
+int64 run_partition_step() {
+	TimestampTz now = GetCurrentTimestamp();
+	SupervisedStore *first = nullptr;
+	TimestampTz first_at = DT_NOEND;
+	for (int i = 0; i < store_count; i++) {
+		TimestampTz at = stores[i].present ? next_partition_step(&stores[i]) : DT_NOEND;
+		if (at < first_at) {
+			first = &stores[i];
+			first_at = at;
+		}
+	}
+	if (first == nullptr)
+		return worker_naptime_ms;
+	if (first_at > now)
+		return Min(TimestampDifferenceMilliseconds(now, first_at), worker_naptime_ms);
+	step_partitions(first);
+	return 0;
+}
+
 void tombstone_step(void *argument) {
 	*static_cast<bool *>(argument) = remove_old_tombstones(0) < kTombstoneBatch;
 }
@@ -206,6 +235,7 @@ void session_store_supervisor_main(Datum argument) {
 		if (registry_known) {
 			wait = run_tombstone_step() ? wait : 0;
 			wait = Min(wait, run_cleanup_step());
+			wait = Min(wait, run_partition_step());
 			wait = Min(wait, manage_mirrors());
 		}
 		woken = worker_wait(wait);

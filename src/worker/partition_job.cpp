@@ -1,0 +1,98 @@
+// Keeping the partitions of one store, and going on with a repartition that was interrupted: one
+// short transaction at a time, each tried as core::lock_try says while somebody is in the way.
+#include "core/schedule.h"
+#include "store/partitions.h"
+#include "store/repartition.h"
+#include "worker/shared_state.h"
+#include "worker/supervised_store.h"
+
+namespace session_store {
+
+namespace {
+
+constexpr int64 kLookInterval = 5 * USECS_PER_SEC;
+constexpr int64 kPauseAfterFailure = 60 * USECS_PER_SEC;
+
+using Step = StepResult (*)(Store *, int, PartitionWork *);
+constexpr Step kSteps[kPartitionTasks] = {
+	make_partition_step, drop_partition_step, resume_repartition_step};
+
+struct Attempt {
+	int32 store_id;
+	Step step;
+	int wait_ms;
+	StepResult result;
+};
+
+void attempt_step(void *argument) {
+	auto *attempt = static_cast<Attempt *>(argument);
+	StoreSettings settings;
+	PartitionWork work;
+	attempt->result = read_store(attempt->store_id, &settings)
+		? attempt->step(find_store(NameStr(settings.name)), attempt->wait_ms, &work)
+		: StepResult::nothing;
+}
+
+// Says it once, until it works again or fails otherwise.
+void note_failure(SupervisedStore *store, PartitionTask *task, const WorkerFailure *failure) {
+	char text[sizeof(failure->message) + NAMEDATALEN];
+	snprintf(text, sizeof(text), "partitions: %s", failure->message);
+	publish_background_error(MyDatabaseId, store->settings.id, text);
+	if (strcmp(task->failure.message, failure->message) == 0)
+		return;
+	task->failure = *failure;
+	ereport(WARNING,
+		(errcode(failure->sqlstate),
+			errmsg("maintaining the partitions of store \"%s\" failed: %s",
+				NameStr(store->settings.name), failure->message),
+			errdetail("It is tried again by itself. Other stores are not affected.")));
+}
+
+void forget_failure(const SupervisedStore *store, PartitionTask *task) {
+	if (task->failure.message[0] == '\0')
+		return;
+	task->failure.message[0] = '\0';
+	publish_background_error(MyDatabaseId, store->settings.id, nullptr);
+}
+
+PartitionTask *next_task(SupervisedStore *store) {
+	PartitionTask *next = &store->partition_tasks[0];
+	for (PartitionTask &task : store->partition_tasks) {
+		if (task.next < next->next)
+			next = &task;
+	}
+	return next;
+}
+
+} // namespace
+
+TimestampTz next_partition_step(SupervisedStore *store) {
+	return next_task(store)->next;
+}
+
+void step_partitions(SupervisedStore *store) {
+	PartitionTask *task = next_task(store);
+	const core::LockTry how = core::lock_try(task->blocked);
+	Attempt attempt = {store->settings.id, kSteps[task - store->partition_tasks],
+		static_cast<int>(how.wait.count()), StepResult::nothing};
+	WorkerFailure failure;
+	const bool done =
+		try_worker_transaction("maintaining partitions", attempt_step, &attempt, &failure);
+	const TimestampTz now = GetCurrentTimestamp();
+	if (!done && !is_passing(&failure)) {
+		note_failure(store, task, &failure);
+		task->next = now + kPauseAfterFailure;
+		return;
+	}
+	if (done)
+		forget_failure(store, task);
+	if (!done || attempt.result == StepResult::in_the_way) {
+		task->blocked++;
+		task->next = now + how.pause.count() * 1000;
+		return;
+	}
+	task->blocked = 0;
+	task->next = attempt.result == StepResult::done ? now : now + kLookInterval;
+}
+
+} // namespace session_store
