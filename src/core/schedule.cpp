@@ -11,9 +11,9 @@ namespace session_store::core {
 namespace {
 
 constexpr Millis kPauseWithoutWaiting{50};
-constexpr Millis kLockWait{20};
-constexpr Millis kFirstLockPause{2500};
-constexpr unsigned kMostLockDoublings = 4;
+constexpr Millis kLockWait{40};
+constexpr Millis kFirstLockPause{4500};
+constexpr unsigned kMostLockDoublings = 2;
 
 // The finalizer of splitmix64: enough to spread seeds.
 std::uint64_t mix(std::uint64_t value) noexcept {
