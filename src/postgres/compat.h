@@ -81,4 +81,14 @@ inline void insert_index_tuples(
 #endif
 }
 
+// Sets *conflict, and says no more, when a unique index of `arbiters` has the row's key already.
+inline void insert_index_tuples_unless(
+	ResultRelInfo *result, TupleTableSlot *slot, EState *state, bool *conflict, List *arbiters) {
+#if PG_VERSION_NUM >= 160000
+	list_free(ExecInsertIndexTuples(result, slot, state, false, true, conflict, arbiters, false));
+#else
+	list_free(ExecInsertIndexTuples(result, slot, state, false, true, conflict, arbiters));
+#endif
+}
+
 } // namespace session_store

@@ -2,81 +2,34 @@
 #include "store/direct_update.h"
 
 #include "postgres/compat.h"
+#include "store/direct_writes.h"
 #include "store/layout.h"
 #include "store/outbox.h"
 
 extern "C" {
 #include "access/tupconvert.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_trigger.h"
-#include "parser/parse_func.h"
 }
 
 namespace session_store {
 
 namespace {
 
-bool is_our_trigger(const Trigger *trigger, Oid function) {
-	return trigger->tgfoid == function && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
-		TRIGGER_FOR_ROW(trigger->tgtype) && trigger->tgqual == nullptr && trigger->tgnattr == 0 &&
-		(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
-			trigger->tgenabled == TRIGGER_FIRES_ALWAYS);
-}
-
-// Our row trigger runs on updates, and no other. On a partition, where an update may become a
-// deletion and an insertion, there is no other trigger at all.
-bool has_our_trigger_only(Relation table, bool partitioned) {
-	List *name = lappend(NIL, makeString(pstrdup("session_store")));
-	name = lappend(name, makeString(pstrdup("row_trigger")));
-	Oid function = LookupFuncName(name, 0, nullptr, true);
-	bool found = false;
-	for (int i = 0; table->trigdesc != nullptr && i < table->trigdesc->numtriggers; i++) {
-		const Trigger *trigger = &table->trigdesc->triggers[i];
-		if (!partitioned && !TRIGGER_FOR_UPDATE(trigger->tgtype))
-			continue;
-		if (!is_our_trigger(trigger, function))
-			return false;
-		found = true;
-	}
-	return found;
-}
-
-bool has_deferrable_index(Relation table) {
-	bool found = false;
-	List *indexes = RelationGetIndexList(table);
-	ListCell *cell;
-	foreach (cell, indexes) {
-		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-		found = found || !index->rd_index->indimmediate || index->rd_index->indisexclusion;
-		index_close(index, AccessShareLock);
-	}
-	list_free(indexes);
-	return found;
-}
-
-bool allows_direct_writes(Relation table, bool partitioned) {
-	const TupleConstr *constraints = RelationGetDescr(table)->constr;
-	return table->rd_rel->relkind == RELKIND_RELATION &&
-		table->rd_rel->relam == HEAP_TABLE_AM_OID && !table->rd_rel->relhasrules &&
-		(constraints == nullptr ||
-			(constraints->num_check == 0 && !constraints->has_generated_stored)) &&
-		has_our_trigger_only(table, partitioned) && !has_deferrable_index(table);
-}
-
-bool allows_direct_update(DirectUpdates *known, Relation table, bool partitioned) {
-	if (*known == DirectUpdates::unknown)
-		*known = allows_direct_writes(table, partitioned) ? DirectUpdates::allowed
-														  : DirectUpdates::refused;
-	return *known == DirectUpdates::allowed;
+bool allows_direct_update(DirectWrites *known, Relation table, bool partitioned) {
+	if (*known == DirectWrites::unknown)
+		*known = allows_direct_writes(table, partitioned ? DirectWrite::any : DirectWrite::update)
+			? DirectWrites::allowed
+			: DirectWrites::refused;
+	return *known == DirectWrites::allowed;
 }
 
 // Whether the store's table itself lets its partitions be written.
 bool allows_partition_writes(Store *store, Relation table) {
-	if (store->direct_update == DirectUpdates::unknown)
-		store->direct_update = !table->rd_rel->relhasrules && has_our_trigger_only(table, true)
-			? DirectUpdates::allowed
-			: DirectUpdates::refused;
-	return store->direct_update == DirectUpdates::allowed;
+	if (store->direct_update == DirectWrites::unknown)
+		store->direct_update =
+			!table->rd_rel->relhasrules && has_our_triggers_only(table, DirectWrite::any)
+			? DirectWrites::allowed
+			: DirectWrites::refused;
+	return store->direct_update == DirectWrites::allowed;
 }
 
 void require_update_right(Store *store, Relation table) {

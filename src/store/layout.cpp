@@ -84,7 +84,7 @@ StorePartition describe_partition(const Store *store, Oid relation) {
 	partition.relation = relation;
 	partition.columns = find_columns(table, store->settings.payload);
 	partition.sid_index = find_sid_index(table, partition.columns.sid);
-	partition.direct_update = DirectUpdates::unknown;
+	partition.direct_update = DirectWrites::unknown;
 	table_close(table, AccessShareLock);
 	return partition;
 }
@@ -150,8 +150,8 @@ void describe_table(Store *store, Relation table) {
 		describe_partitions(store, table);
 	else
 		store->sid_index = find_sid_index(table, store->columns.sid);
-	store->direct_update = DirectUpdates::unknown;
-	store->may_select = store->may_update = InvalidOid;
+	store->direct_insert = store->direct_update = DirectWrites::unknown;
+	store->may_select = store->may_update = store->may_insert = InvalidOid;
 	// What changed while we read is read again at the next lookup.
 	store->table_known = stale_descriptions() == stale_before;
 }

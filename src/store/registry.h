@@ -77,8 +77,8 @@ enum class StorePlan : uint8_t {
 };
 inline constexpr int kStorePlans = 14;
 
-// Whether a session can be updated without a statement, see store/direct_update.h.
-enum class DirectUpdates : uint8_t { unknown, allowed, refused };
+// Whether sessions can be written without a statement, see store/direct_writes.h.
+enum class DirectWrites : uint8_t { unknown, allowed, refused };
 
 // One partition of a store's table. Those that hold a range come first, newest first; a catch-all
 // has no range: what no other partition takes, or what never expires.
@@ -89,7 +89,7 @@ struct StorePartition {
 	TimestampTz to;
 	bool is_catch_all;
 	StoreColumns columns;
-	DirectUpdates direct_update;
+	DirectWrites direct_update;
 };
 
 // A store as backends use it. The pointer stays valid for the life of the backend; its contents are
@@ -102,12 +102,14 @@ struct Store {
 	bool table_known;        // what follows describes the table as it is
 	StoreColumns columns;
 	Oid sid_index; // unique index on sid alone; none on a partitioned table
-	DirectUpdates direct_update;
+	DirectWrites direct_insert;
+	DirectWrites direct_update;
 	bool is_partitioned;
 	int partition_count;
 	StorePartition *partitions; // as long as the table stays known
 	Oid may_select; // the user last found to have the right, as long as no right or role changed
 	Oid may_update;
+	Oid may_insert;
 	SPIPlanPtr plans[kStorePlans]; // saved, null until first used
 };
 

@@ -110,6 +110,10 @@ void rules_of_insert(
 		change(changes, columns->user_id, user_id, is_null);
 }
 
+int64 first_version(TimestampTz now) {
+	return now + kVersionEpoch;
+}
+
 int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
 	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes) {
 	const bool payload_changed = !same_value(before->sess, after->sess);
@@ -119,7 +123,7 @@ int64 rules_of_update(const Store *store, const StoreColumns *columns, const Ses
 	if (payload_changed || revived)
 		version++;
 	if (revived) {
-		version = Max(version, now + kVersionEpoch);
+		version = Max(version, first_version(now));
 		change(changes, columns->created_at, TimestampTzGetDatum(now), false);
 	}
 	change(changes, columns->version, Int64GetDatum(version), false);

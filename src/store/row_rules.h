@@ -43,6 +43,9 @@ HeapTuple changed_row(HeapTuple row, TupleDesc descriptor, RowChanges *changes);
 void rules_of_insert(
 	const Store *store, const StoreColumns *columns, const SessionRow *row, RowChanges *changes);
 
+// The version of a row that is new now: microseconds from 1970.
+int64 first_version(TimestampTz now);
+
 // Adds what follows from an update: version, updated_at, expire_bucket, created_at when an expired
 // session comes back, and user_id where the payload changed and the caller gave none. Returns the
 // version. Both rows have a payload and an expiry.

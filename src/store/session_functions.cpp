@@ -1,11 +1,12 @@
 // The session functions: upsert, get, touch, expire and their kin.
 //
-// Readers probe the index. upsert and touch update a row that is there in place, and else run a
+// Readers probe the index. upsert and touch write a row in place where they can, and else run a
 // saved statement through SPI, as the other writers do; the same rules hold on both ways. All with
 // the caller's rights. get judges expiry by the start of the statement, so that it is stable within
 // it; writers judge by the clock.
 #include "postgres/pg.h"
 #include "store/arguments.h"
+#include "store/direct_insert.h"
 #include "store/direct_update.h"
 #include "store/merge_patch.h"
 #include "store/one_row.h"
@@ -64,7 +65,22 @@ struct Upsert {
 // Undecided: where the row was seen, or that none was.
 enum class Outcome : uint8_t { done, refused, present, absent };
 
-// Updates the session where it stands, or sees that its version is not the expected one.
+Outcome insert_new(const Upsert *upsert, Relation table, int64 *version) {
+	DirectInsert insert = {PointerGetDatum(upsert->sid), upsert->sess, upsert->user_id,
+		!upsert->has_user_id, upsert->expire};
+	switch (insert_directly(upsert->store, table, &insert, version)) {
+	case Inserted::done:
+		return Outcome::done;
+	case Inserted::guarded:
+		return Outcome::refused;
+	case Inserted::undecided:
+		break;
+	}
+	return Outcome::absent;
+}
+
+// Updates the session where it stands, inserts it where there is none, or sees that its version is
+// not the expected one.
 Outcome upsert_directly(const Upsert *upsert, Relation table, int64 *version) {
 	Snapshot snapshot = writer_snapshot();
 	Probe probe = begin_probe(upsert->store, table, snapshot, Wanted::any);
@@ -83,6 +99,8 @@ Outcome upsert_directly(const Upsert *upsert, Relation table, int64 *version) {
 		update.keeps_user_id = !upsert->has_user_id && found.live;
 		if (update_directly(upsert->store, table, &probe, &update, upsert->now, version))
 			outcome = Outcome::done;
+	} else {
+		outcome = insert_new(upsert, table, version);
 	}
 	end_probe(&probe);
 	UnregisterSnapshot(snapshot);
