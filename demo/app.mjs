@@ -1,13 +1,17 @@
-// The web application of the demo: Express, express-session and connect-redis as they come from npm, nothing of ours.
-// It knows no PostgreSQL. Run as a process of its own by main.mjs, which gives REDIS_SOCKET and REDIS_PASSWORD and is
-// told the port over the IPC channel. It outlives its Redis: while that is away every request is answered with 503.
+// The web application of the demo: Express and express-session as they come from npm, with a store that routes each
+// session to the side that owns it (stores.mjs). Run as a process of its own by main.mjs, which gives REDIS_SOCKET,
+// REDIS_PASSWORD, PG_SOCKETS, PG_DATABASE and PG_USER and is told the port over the IPC channel. It outlives its Redis:
+// a request that needs it while it is away is answered with 503.
 
 import express from 'express';
 import session from 'express-session';
-import { RedisStore } from 'connect-redis';
+import pg from 'pg';
 import { createClient } from 'redis';
+import { Routing } from './routing.mjs';
+import { RoutedStore } from './stores.mjs';
 
 const kHour = 3_600_000;
+const kConnections = 10;
 
 const client = createClient({
 	password: process.env.REDIS_PASSWORD,
@@ -17,12 +21,16 @@ const client = createClient({
 });
 client.on('error', () => {});
 await client.connect();
+const pool = new pg.Pool({ host: process.env.PG_SOCKETS, database: process.env.PG_DATABASE, user: process.env.PG_USER, max: kConnections });
+pool.on('error', () => {});
+const routing = new Routing(pool);
+await routing.start();
 
 const app = express();
 app.disable('x-powered-by');
 app.use(express.json());
 app.use(session({
-	store: new RedisStore({ client, prefix: 'sess:' }),
+	store: new RoutedStore(client, pool, routing),
 	secret: 'only for the demo',
 	resave: false,
 	saveUninitialized: false,
@@ -53,14 +61,14 @@ app.post('/login', async (req, res) => {
 	await answer(req, res, { sid: req.sessionID });
 });
 
-// Reads only: express-session then merely touches the session (EXPIRE).
+// Reads only: express-session then merely touches the session.
 app.get('/page', logged_in, (req, res) => res.json({ views: req.session.views, items: req.session.cart.length }));
 
 app.post('/cart', logged_in, async (req, res) => {
 	req.session.views += 1;
 	req.session.cart.push({ article: req.body.article, price: req.body.price, note: 'a\\b"c\n\u2028é' });
 	if (req.session.cart.length > 12) req.session.cart.splice(0, 6);
-	await answer(req, res, { items: req.session.cart.length });
+	await answer(req, res, { views: req.session.views, items: req.session.cart.length });
 });
 
 app.post('/logout', async (req, res) => {
@@ -70,6 +78,7 @@ app.post('/logout', async (req, res) => {
 
 // eslint-disable-next-line no-unused-vars -- Express knows an error handler by its four arguments
 app.use((error, req, res, next) => {
+	console.error(`${req.method} ${req.path}: ${error.message}`);
 	if (!res.headersSent) res.status(503).json({ error: 'session store away' });
 });
 

@@ -96,12 +96,13 @@ export function connect_postgres(work, database, user = 'postgres') {
 	return client.connect().then(() => client);
 }
 
-// A database with a mirrored store `sessions`, owned by a role that is no superuser. Gives the superuser's connection.
-// settings: columns of session_store.stores to set.
-export async function create_mirrored_store(work, redis, database, settings = {}) {
+// A database with a store `sessions` in that phase, owned by a role that is no superuser and used by another. Gives the
+// superuser's connection. settings: columns of session_store.stores to set.
+export async function create_mirrored_store(work, redis, database, settings = {}, phase = 'dual_redis_primary') {
 	const owner = 'demo_owner';
 	const admin = await connect_postgres(work, 'postgres');
 	await admin.query(`CREATE ROLE ${owner} LOGIN`);
+	await admin.query('CREATE ROLE demo_app LOGIN');
 	await admin.query(`CREATE DATABASE ${database} OWNER ${owner}`);
 	await admin.end();
 	const superuser = await connect_postgres(work, database);
@@ -119,7 +120,8 @@ export async function create_mirrored_store(work, redis, database, settings = {}
 	const names = Object.keys(columns);
 	await user.query(`UPDATE session_store.stores SET ${names.map((name, i) => `${name} = $${i + 1}`).join(', ')}
 		WHERE store = 'sessions'`, Object.values(columns));
-	await user.query("SELECT session_store.set_phase('sessions', 'dual_redis_primary')");
+	await user.query("SELECT session_store.grant_app('demo_app')");
+	await user.query("SELECT session_store.set_phase('sessions', $1)", [phase]);
 	await user.end();
 	return superuser;
 }

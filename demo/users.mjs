@@ -1,5 +1,8 @@
 // Virtual users over HTTP: each logs in, clicks, and logs out or just leaves, again and again. What a user was told by
-// the application is remembered, for the verdict: a logout that was answered with success must have ended the session.
+// the application is remembered, and every answer is held against it:
+//   lost          a session that should still live was not found
+//   stale         a page showed less than an earlier answer had acknowledged
+//   resurrected   a session was found after its logout had been granted
 
 import http from 'node:http';
 
@@ -9,7 +12,11 @@ const kChangeShare = 0.4;           // of the clicks; the others only touch
 const kLogoutShare = 0.5;           // of the visits; the others end by leaving
 const kShortShare = 0.3;            // of the visits whose session lives only kShortLife after the last click
 const kShortLife = [2_000, 5_000];
+const kGranularity = 3_000;         // how much longer a session may live than it was asked to
 const kRetry = 250;
+const kSettling = 1_000;            // after a change of the owner, in which an old value may still be read
+const kClockMargin = 100;
+const kLookAgain = [500, 6_000];    // after a logout
 
 const between = ([low, high]) => low + Math.floor(Math.random() * (high - low + 1));
 
@@ -22,9 +29,17 @@ export class Users {
 		this.stopping = false;
 		this.given_up = false;          // set when the demo is interrupted: a logout is then not insisted on
 		this.sleepers = new Set();
+		this.looks = [];
 		this.logged_out = new Set();    // sids whose logout succeeded
 		this.left_short = new Map();    // sids abandoned with a short life -> when it ends at the latest, Date.now()
-		this.totals = { requests: 0, logins: 0, touches: 0, changes: 0, logouts: 0, left: 0, errors: 0, lost: 0 };
+		this.owner_changed_at = -Infinity;
+		this.ghosts = new Set();        // sids that were found after their logout
+		this.totals = { requests: 0, logins: 0, touches: 0, changes: 0, logouts: 0, left: 0, errors: 0, expired: 0, lost: 0, stale: 0, settling: 0 };
+	}
+
+	// To be called before and after what moves sessions to another owner.
+	owner_changes() {
+		this.owner_changed_at = Date.now();
 	}
 
 	start() {
@@ -36,6 +51,7 @@ export class Users {
 		this.stopping = true;
 		for (const wake of this.sleepers) wake();
 		await Promise.all(this.loops ?? []);
+		await Promise.all(this.looks);
 		this.agent.destroy();
 	}
 
@@ -58,7 +74,7 @@ export class Users {
 			return;
 		}
 		this.totals.left += 1;
-		if (short) this.left_short.set(session.sid, Date.now() + short + 1_000);
+		if (short) this.left_short.set(session.sid, Date.now() + short + kGranularity);
 	}
 
 	async login(name, max_age) {
@@ -66,14 +82,14 @@ export class Users {
 			const answer = await this.request('POST', '/login', null, { user: name, max_age: max_age ?? undefined });
 			if (answer.status === 200) {
 				this.totals.logins += 1;
-				return { sid: answer.body.sid, cookie: answer.cookie };
+				return { sid: answer.body.sid, cookie: answer.cookie, life: max_age ?? Infinity, views: 0, used: answer.sent };
 			}
 			await this.failed();
 		}
 		return null;
 	}
 
-	// False when the session is gone: it ran out while the application could not be reached.
+	// False when the session is gone.
 	async click(session) {
 		const change = Math.random() < kChangeShare;
 		while (!this.stopping) {
@@ -82,15 +98,25 @@ export class Users {
 				: await this.request('GET', '/page', session.cookie);
 			if (answer.status === 200) {
 				this.totals[change ? 'changes' : 'touches'] += 1;
+				this.judge(session, answer, change);
 				return true;
 			}
 			if (answer.status === 401) {
-				this.totals.lost += 1;
+				// A short session runs out where the answer took longer than it lives.
+				this.totals[Date.now() - session.used + kClockMargin >= session.life ? 'expired' : 'lost'] += 1;
 				return false;
 			}
 			await this.failed();
 		}
 		return false;
+	}
+
+	// What was acknowledged once must be seen from then on.
+	judge(session, answer, change) {
+		const seen = answer.body.views - (change ? 1 : 0);
+		if (seen < session.views) this.totals[Date.now() - this.owner_changed_at < kSettling ? 'settling' : 'stale'] += 1;
+		session.views = answer.body.views;
+		session.used = answer.sent;
 	}
 
 	// Who asked for a logout asks until it is granted, even when the demo is about to end.
@@ -100,12 +126,19 @@ export class Users {
 			if (answer.status === 204) {
 				this.totals.logouts += 1;
 				this.logged_out.add(session.sid);
+				await this.look_for_ghost(session);
+				this.looks.push(this.pause(between(kLookAgain)).then(() => this.look_for_ghost(session)));
 				return;
 			}
 			this.totals.errors += 1;
 			if (this.given_up) return;
 			await new Promise((resolve) => setTimeout(resolve, kRetry));
 		}
+	}
+
+	async look_for_ghost(session) {
+		const answer = await this.request('GET', '/page', session.cookie);
+		if (answer.status === 200) this.ghosts.add(session.sid);
 	}
 
 	async failed() {
@@ -126,9 +159,10 @@ export class Users {
 		});
 	}
 
-	// { status, body, cookie }; status 0 when no answer came.
+	// { status, body, cookie, sent }; status 0 when no answer came, sent is when it was asked.
 	request(method, path, cookie, body) {
 		this.totals.requests += 1;
+		const sent = Date.now();
 		const text = body === undefined ? '' : JSON.stringify(body);
 		const headers = { 'content-length': Buffer.byteLength(text) };
 		if (text) headers['content-type'] = 'application/json';
@@ -143,6 +177,7 @@ export class Users {
 					const json = response.headers['content-type']?.startsWith('application/json');
 					resolve({
 						status: response.statusCode,
+						sent,
 						body: json && got ? JSON.parse(got) : null,
 						cookie: response.headers['set-cookie']?.[0].split(';')[0],
 					});

@@ -5,6 +5,7 @@ const kEventsShown = 8;
 
 const clock = (seconds) => `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 const number = (value) => (value === null || value === undefined ? '-' : String(value));
+const phase = (s) => (s.percent > 0 ? `${s.phase} at ${s.percent} %` : s.phase);
 const plural = (count, word) => `${count} ${word}${Number(count) === 1 ? '' : 's'}`;
 
 export class View {
@@ -34,8 +35,8 @@ export class View {
 	}
 
 	line(s) {
-		return `${clock(s.elapsed)}  redis ${number(s.redis)}  postgres ${number(s.postgres)}  lag ${plural(number(s.lag_keys), 'key')} ${number(s.lag_milliseconds)} ms`
-			+ `  applied ${s.applied}/s  requests ${s.requests}/s  logged out ${s.users.logouts}  cleaned up ${s.cleaned}`
+		return `${clock(s.elapsed)}  ${phase(s)}  redis ${number(s.redis)}  postgres ${number(s.postgres)}  lag ${plural(number(s.lag_keys), 'key')} ${number(s.lag_milliseconds)} ms`
+			+ `  copied ${s.applied}/s  requests ${s.requests}/s  logouts ${s.users.logouts}  lost ${s.users.lost}  stale ${s.users.stale}  cleaned up ${s.cleaned}`
 			+ `  rejects ${number(s.rejects)}  mirror: ${number(s.mirror)}`;
 	}
 
@@ -44,12 +45,14 @@ export class View {
 		return [
 			`session_store   ${clock(s.elapsed)} of ${clock(s.seconds)}   ${plural(s.user_count, 'user')}, ${s.requests} requests/s, ${plural(u.errors, 'error')}`,
 			'',
+			`  phase           ${phase(s)}`,
 			`  live sessions   Redis ${number(s.redis).padStart(7)}   PostgreSQL ${number(s.postgres).padStart(7)}`,
 			`  mirror          ${number(s.mirror)}`,
 			`  lag             ${plural(number(s.lag_keys), 'key')}, ${number(s.lag_milliseconds)} ms`,
-			`  applied         ${s.applied}/s   rejects ${number(s.rejects)}`,
+			`  copied          ${s.applied}/s   rejects ${number(s.rejects)}`,
 			`  cleaned up      ${plural(s.cleaned, 'expired row')} in ${plural(s.cleanups, 'run')}`,
 			`  users           ${u.logins} logins, ${u.touches} touches, ${u.changes} changes, ${u.logouts} logouts, ${u.left} left`,
+			`  found wrong     ${u.lost} unexpected logouts, ${plural(u.stale, 'stale read')}`,
 			s.last_error ? `  last error      ${s.last_error}` : '',
 			'',
 			...this.events.slice(-kEventsShown).map((line) => `  ${line}`),

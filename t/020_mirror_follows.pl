@@ -105,7 +105,7 @@ is(stat_mirror($node, 'reconnects'), 0, 'over one connection');
 
 # Leaving the phase stops the mirror, entering it again asks first.
 my ($result, $out, $error) = $node->psql('postgres', "SELECT session_store.set_phase('sessions', 'pg_only')");
-like($error, qr/in one step/, 'leaving asks for force while dual_pg_primary is missing');
+like($error, qr/one step at a time/, 'leaving for PostgreSQL goes through dual_pg_primary');
 $node->safe_psql('postgres', "SELECT session_store.set_phase('sessions', 'redis_only')");
 ok($node->poll_query_until('postgres',
 		"SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store mirror'"),

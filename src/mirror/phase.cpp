@@ -2,17 +2,18 @@
 //
 // The phase is one column of the registry; what it means to writers is the row trigger's and what
 // it means to the mirror the supervisor's business, both of which see it once it is committed.
-// Counts are taken under a lock on the registry row, so that two calls at once follow each other.
-#include "mirror/redis_options.h"
+// Redis and the mirror are asked before the registry's row is locked, since either may be slow; two
+// calls at once then follow each other, and the second finds that the first changed the phase.
+#include "mirror/phase.h"
+
 #include "postgres/identity.h"
-#include "postgres/pg.h"
-#include "store/registry.h"
 #include "worker/shared_state.h"
 #include "worker/worker.h"
 
 extern "C" {
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
+#include "tcop/utility.h"
 }
 
 namespace session_store {
@@ -22,40 +23,32 @@ namespace {
 constexpr const char *kPhaseHint =
 	"The phases are redis_only, dual_redis_primary, dual_pg_primary and pg_only.";
 
-// A call of set_phase, and what it found.
-struct PhaseChange {
-	StoreSettings store;
-	Oid owner;
-	Phase to;
-	bool force;
-	int64 live; // live sessions in PostgreSQL
-};
-
 Phase parse_phase_argument(const char *name) {
 	Phase phase;
 	if (!parse_phase(name, &phase))
 		ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown phase \"%s\"", name),
 				errhint("%s", kPhaseHint)));
-	if (phase == Phase::dual_pg_primary)
-		ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("phase %s is not supported yet", name),
-				errhint("Copying changes from PostgreSQL to Redis comes with a later version; go "
-						"from dual_redis_primary to pg_only with force => true.")));
 	return phase;
 }
 
-void check_rollout_argument(bool is_null, int32 percent) {
-	if (is_null || percent == 0)
-		return;
+// The percentage after the change.
+int32 percent_argument(FunctionCallInfo fcinfo, int number, const PhaseChange *change) {
+	if (PG_ARGISNULL(number))
+		return change->to == Phase::dual_redis_primary && change->store.phase == change->to
+			? change->store.rollout_percent
+			: 0;
+	const int32 percent = PG_GETARG_INT32(number);
 	if (percent < 0 || percent > 100)
 		ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("rollout_percent must be between 0 and 100")));
-	ereport(ERROR,
-		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			errmsg("a rollout_percent other than 0 is not supported yet"),
-			errhint("Redis owns every session in phase dual_redis_primary.")));
+	if (percent != 0 && change->to != Phase::dual_redis_primary)
+		ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("phase %s has no rollout_percent", phase_name(change->to)),
+				errhint("Only in dual_redis_primary PostgreSQL owns a share of the sessions.")));
+	return percent;
 }
 
 void execute(
@@ -65,8 +58,9 @@ void execute(
 		elog(ERROR, "%s: %s", sql, SPI_result_code_string(result));
 }
 
-// Locks the store's row in the registry against another set_phase and reads it again.
-void lock_store(int32 id, PhaseChange *change) {
+// Locks the store's row in the registry against another set_phase, and sees that nobody was faster.
+void lock_store(PhaseChange *change) {
+	const int32 id = change->store.id;
 	Oid types[] = {INT4OID};
 	Datum values[] = {Int32GetDatum(id)};
 	const Identity saved = enter_extension_owner();
@@ -75,15 +69,22 @@ void lock_store(int32 id, PhaseChange *change) {
 		nullptr, SPI_OK_SELECT);
 	SPI_finish();
 	leave_identity(&saved);
+	const Phase phase = change->store.phase;
+	const int32 percent = change->store.rollout_percent;
 	if (!read_store(id, &change->store))
 		ereport(
 			ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("the store was dropped meanwhile")));
+	if (change->store.phase != phase || change->store.rollout_percent != percent)
+		ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg(
+					"the phase of store \"%s\" was changed meanwhile", NameStr(change->store.name)),
+				errhint("Call session_store.set_phase() again if it is still wanted.")));
 }
 
 // Counts as the table's owner, whose triggers and policies are nobody else's business.
 void count_live_sessions(PhaseChange *change) {
 	Relation table = table_open(change->store.relation, AccessShareLock);
-	change->owner = table->rd_rel->relowner;
 	const char *schema = get_namespace_name(RelationGetNamespace(table));
 	const char *name = quote_qualified_identifier(schema, RelationGetRelationName(table));
 	const Identity saved = enter_owner(change->owner);
@@ -98,114 +99,55 @@ void count_live_sessions(PhaseChange *change) {
 	table_close(table, AccessShareLock);
 }
 
-bool mirror_is_in_sync(int32 store_id) {
-	MirrorReport report;
-	pid_t pid;
-	return shared_state_available() && get_mirror_report(MyDatabaseId, store_id, &report, &pid) &&
-		pid != 0 && report.state == MirrorState::in_sync;
+bool changes_anything(const PhaseChange *change) {
+	return change->store.phase != change->to || change->store.rollout_percent != change->percent;
 }
 
-void require_server(const PhaseChange *change) {
-	if (!change->store.has_redis_server)
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("store \"%s\" has no redis_server", NameStr(change->store.name)),
-				errhint(
-					"Name one: UPDATE session_store.stores SET redis_server = ... WHERE store = "
-					"'%s'.",
-					NameStr(change->store.name))));
-	RedisOptions options;
-	load_redis_options(NameStr(change->store.redis_server), change->owner, &options);
-	forget_password(&options);
-	check_redis_settings(&change->store, change->owner);
-}
-
-// Redis' state replaces what PostgreSQL holds.
-void check_entering_dual(const PhaseChange *change) {
-	require_server(change);
-	if (change->live == 0)
-		return;
-	if (!change->force)
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("what Redis holds would replace the live sessions of store \"%s\"",
-					NameStr(change->store.name)),
-				errdetail("Live sessions in PostgreSQL: " INT64_FORMAT ".", change->live),
-				errhint("Call session_store.set_phase() with force => true to let Redis overwrite "
-						"and delete them.")));
-	ereport(NOTICE,
-		(errmsg("what Redis holds replaces the live sessions of store \"%s\"",
-			 NameStr(change->store.name)),
-			errdetail("Live sessions in PostgreSQL: " INT64_FORMAT ".", change->live)));
-}
-
-// Redis' sessions that were not copied would be logged out.
-void check_leaving_dual_for_postgres(const PhaseChange *change) {
-	if (change->force)
-		return;
-	const char *name = NameStr(change->store.name);
-	if (!mirror_is_in_sync(change->store.id))
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("the mirror of store \"%s\" is not in sync", name),
-				errhint("Wait until session_store.status says that it is, or call "
-						"session_store.set_phase() with force => true and lose what was not "
-						"copied.")));
-	if (change->live > 0)
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("store \"%s\" cannot go from %s to %s in one step", name,
-					phase_name(change->store.phase), phase_name(change->to)),
-				errhint("The step between, dual_pg_primary, comes with a later version: until then "
-						"call session_store.set_phase() with force => true.")));
-}
-
-void check_change(const PhaseChange *change) {
-	const Phase from = change->store.phase;
-	if (from == change->to) {
-		if (is_dual(change->to))
-			require_server(change);
-	} else if (is_dual(change->to)) {
-		check_entering_dual(change);
-	} else if (is_dual(from)) {
-		if (change->to == Phase::pg_only)
-			check_leaving_dual_for_postgres(change);
-	} else if (change->live > 0) {
-		ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("store \"%s\" holds live sessions and cannot go from %s to %s in one step",
-					NameStr(change->store.name), phase_name(from), phase_name(change->to)),
-				errhint("Go through phase dual_redis_primary.")));
-	}
+// What an earlier dual phase has left behind says nothing about the one that begins.
+void begin_dual(const PhaseChange *change) {
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(change->store.id)};
+	execute("INSERT INTO session_store.mirror_state (store_id, owner_replaces)"
+			" VALUES ($1, true) ON CONFLICT (store_id) DO UPDATE SET owner_replaces = true",
+		1, types, values, nullptr, SPI_OK_INSERT);
+	execute("DELETE FROM session_store.verifications WHERE store_id = $1", 1, types, values,
+		nullptr, SPI_OK_DELETE);
+	if (OidIsValid(extension_table("kept_evictions")))
+		execute("DELETE FROM session_store.kept_evictions WHERE store_id = $1", 1, types, values,
+			nullptr, SPI_OK_DELETE);
 }
 
 void write_phase(const PhaseChange *change) {
-	const bool moves = change->store.phase != change->to;
-	Oid types[] = {INT4OID, TEXTOID, INT8OID, OIDOID, BOOLOID};
+	Oid types[] = {INT4OID, TEXTOID, INT8OID, OIDOID, BOOLOID, INT4OID};
 	Datum values[] = {Int32GetDatum(change->store.id), CStringGetTextDatum(phase_name(change->to)),
 		Int64GetDatum(static_cast<int64>(GetSystemIdentifier())), ObjectIdGetDatum(MyDatabaseId),
-		BoolGetDatum(moves)};
-	execute("UPDATE session_store.registry SET phase = $2, rollout_percent = 0, bound_system = $3,"
+		BoolGetDatum(changes_anything(change)), Int32GetDatum(change->percent)};
+	execute("UPDATE session_store.registry SET phase = $2, rollout_percent = $6, bound_system = $3,"
 			" bound_database = $4,"
 			" phase_changed_at = CASE WHEN $5 THEN clock_timestamp() ELSE phase_changed_at END"
 			" WHERE id = $1",
-		5, types, values, nullptr, SPI_OK_UPDATE);
-	if (moves && is_dual(change->to))
-		execute("INSERT INTO session_store.mirror_state (store_id, owner_replaces)"
-				" VALUES ($1, true) ON CONFLICT (store_id) DO UPDATE SET owner_replaces = true",
-			1, types, values, nullptr, SPI_OK_INSERT);
+		6, types, values, nullptr, SPI_OK_UPDATE);
+	if (enters_dual(change))
+		begin_dual(change);
 }
 
 void record_change(const PhaseChange *change, const char *user) {
-	Oid types[] = {NAMEOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, BOOLOID};
+	Oid types[] = {NAMEOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, BOOLOID};
 	Datum values[] = {NameGetDatum(&change->store.name), CStringGetTextDatum(user),
 		CStringGetTextDatum(phase_name(change->store.phase)),
 		CStringGetTextDatum(phase_name(change->to)), Int32GetDatum(change->store.rollout_percent),
-		BoolGetDatum(change->force)};
+		Int32GetDatum(change->percent), BoolGetDatum(change->force)};
 	execute("INSERT INTO session_store.phase_changes (store, changed_by, from_phase, to_phase,"
 			" from_rollout_percent, to_rollout_percent, forced)"
-			" VALUES ($1, $2::name, $3, $4, $5, 0, $6)",
-		6, types, values, nullptr, SPI_OK_INSERT);
+			" VALUES ($1, $2::name, $3, $4, $5, $6, $7)",
+		7, types, values, nullptr, SPI_OK_INSERT);
+}
+
+Oid owner_of_table(Store *store) {
+	Relation table = open_store_table(store, AccessShareLock);
+	const Oid owner = table->rd_rel->relowner;
+	table_close(table, NoLock);
+	return owner;
 }
 
 void warn_without_mirror() {
@@ -236,22 +178,26 @@ void refuse_nulls(FunctionCallInfo fcinfo) {
 SESSION_STORE_FUNCTION(session_store_set_phase) {
 	using namespace session_store;
 	refuse_nulls(fcinfo);
+	PreventCommandIfReadOnly("session_store.set_phase()");
 	PhaseChange change = {};
-	const Store *store = find_store(NameStr(*PG_GETARG_NAME(0)));
+	Store *store = find_store(NameStr(*PG_GETARG_NAME(0)));
 	require_store_owner(store);
+	change.store = store->settings;
+	change.owner = owner_of_table(store);
 	change.to = parse_phase_argument(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	check_rollout_argument(PG_ARGISNULL(2), PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2));
+	change.percent = percent_argument(fcinfo, 2, &change);
 	change.force = PG_GETARG_BOOL(3);
 	const char *user = GetUserNameFromId(GetUserId(), false);
 
-	lock_store(store->settings.id, &change);
+	look_before_change(&change);
+	lock_store(&change);
 	count_live_sessions(&change);
 	check_change(&change);
 
 	const Identity saved = enter_extension_owner();
 	SPI_connect();
 	write_phase(&change);
-	if (change.store.phase != change.to)
+	if (changes_anything(&change))
 		record_change(&change, user);
 	SPI_finish();
 	leave_identity(&saved);
