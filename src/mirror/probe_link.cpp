@@ -9,14 +9,16 @@
 #include "mirror/link_endpoint.h"
 #include "mirror/probe_link.h"
 #include "redis/check.h"
-#include "redis/clock.h"
 #include "redis/key_reader.h"
+#include "redis/remote_clock.h"
 
 #include "core/cpp_only.h"
 
 namespace session_store {
 
 namespace {
+
+constexpr int kClockReads = 5;
 
 struct Probe {
 	std::string prefix;
@@ -131,7 +133,10 @@ void probe_close() noexcept {
 
 bool probe_clock(std::int64_t *difference, FeedError *error) noexcept {
 	return guarded(error, [&] {
-		const auto found = redis::clock_difference(probe().connection);
+		redis::RemoteClock clock;
+		for (int i = 0; i < kClockReads; i++)
+			clock.measure(probe().connection);
+		const auto found = clock.difference();
 		*difference = found ? found->count() : 0;
 	});
 }

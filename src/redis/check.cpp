@@ -14,8 +14,8 @@
 
 #include "core/glob.h"
 #include "redis/check.h"
-#include "redis/clock.h"
 #include "redis/connection.h"
+#include "redis/remote_clock.h"
 #include "redis/server_info.h"
 
 #include "core/cpp_only.h"
@@ -31,6 +31,7 @@ constexpr int kVersionWithAcl = 60000; // and with client tracking
 constexpr int kVersionWithPexpiretime = 70000;
 constexpr std::size_t kSampledKeys = 1000;
 constexpr int kMaxScans = 200;
+constexpr int kClockReads = 5;
 constexpr milliseconds kGoodClock{1000};
 
 class Checker {
@@ -427,7 +428,10 @@ void Checker::check_tls() {
 }
 
 void Checker::check_clock() {
-	const std::optional<std::chrono::microseconds> difference = clock_difference(*connection_);
+	RemoteClock clock;
+	for (int i = 0; i < kClockReads; i++)
+		clock.measure(*connection_);
+	const std::optional<std::chrono::microseconds> difference = clock.difference();
 	if (!difference) {
 		add("clock", false, "TIME is refused");
 		return;

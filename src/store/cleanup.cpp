@@ -17,6 +17,7 @@
 #include "store/partitions.h"
 #include "store/procedure.h"
 #include "store/write_origin.h"
+#include "worker/progress.h"
 
 extern "C" {
 #include "catalog/pg_am.h"
@@ -196,6 +197,7 @@ void clean_batch(Store *store, int batch_size, CleanupProgress *progress) {
 	table_close(table, NoLock);
 	PopActiveSnapshot();
 	SPI_finish();
+	report_progress(store->settings.id, Operation::cleanup, progress->deleted, -1);
 }
 
 void record_cleanup(int32 store_id, int64 deleted) {
@@ -208,6 +210,7 @@ void record_cleanup(int32 store_id, int64 deleted) {
 	leave_identity(&caller);
 	PopActiveSnapshot();
 	SPI_finish();
+	end_progress(store_id, Operation::cleanup);
 }
 
 int64 remove_old_tombstones(int32 store_id) {

@@ -3,6 +3,7 @@
 #include "worker/supervised_store.h"
 
 #include "core/schedule.h"
+#include "worker/progress.h"
 #include "worker/shared_state.h"
 
 extern "C" {
@@ -90,6 +91,7 @@ void note_failure(SupervisedStore *store, const WorkerFailure *failure) {
 		return;
 	}
 	job->running = false;
+	end_progress(store->settings.id, Operation::cleanup);
 	job->failed_at = now;
 	job->failures++;
 	char text[sizeof(failure->message) + NAMEDATALEN];
