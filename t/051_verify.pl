@@ -99,6 +99,13 @@ is(verified(''), 'payload|large2', 'of which one byte differs');
 $redis->command('DEL', map { "sess:large$_" } 1 .. 3);
 $node->safe_psql('postgres', "DELETE FROM sessions WHERE sid LIKE 'large%'");
 
+# More differences than memory may hold.
+my $many = $node->safe_psql('postgres', 'SELECT count(*) + 1 FROM sessions WHERE expire > now()');
+$redis->command('SWAPDB', 0, 1);
+$redis->command('SET', 'sess:other', '1');
+is($node->safe_psql('postgres', "SET work_mem = '64kB'; SELECT count(*) FROM session_store.verify('sessions')"), $many, 'all of them are found');
+$redis->command('SWAPDB', 0, 1);
+
 # Who may, and when.
 my $result;
 ($result, $out, $error) = $node->psql('postgres', "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM session_store.verify('sessions')");

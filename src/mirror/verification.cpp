@@ -106,6 +106,8 @@ bool take_batch(VerifyRun *run, Tuplestorestate *from, TupleTableSlot *slot, Bat
 		one->moved = DatumGetInt32(slot_getattr(slot, kMoved + 1, &is_null));
 		batch->count++;
 	}
+	// A tuple that came from a file lies in the batch's context.
+	ExecClearTuple(slot);
 	MemoryContextSwitchTo(old);
 	qsort(batch->candidates, batch->count, sizeof(Candidate), compare_candidates);
 	return batch->count > 0;
