@@ -18,12 +18,39 @@ std::chrono::milliseconds to_millis(DirtySet::TimePoint time) {
 } // namespace
 
 bool DirtySet::mark(std::string_view key, TimePoint now) {
-	if (index_.find(key) != index_.end())
-		return false;
+	bool added = false;
+	(void)find_or_add(key, now, &added);
+	return added;
+}
+
+bool DirtySet::hint(std::string_view key, TimePoint now) {
+	bool added = false;
+	Entry *entry = find_or_add(key, now, &added);
+	if (entry != nullptr && !added)
+		entry->eviction =
+			entry->eviction == Eviction::announced ? Eviction::echoed : Eviction::none;
+	return added;
+}
+
+bool DirtySet::hint_evicted(std::string_view key, TimePoint now, bool echo_follows) {
+	bool added = false;
+	Entry *entry = find_or_add(key, now, &added);
+	if (entry != nullptr)
+		entry->eviction = echo_follows ? Eviction::announced : Eviction::echoed;
+	return added;
+}
+
+// Null when there is no room.
+DirtySet::Entry *DirtySet::find_or_add(std::string_view key, TimePoint now, bool *added) {
+	*added = false;
+	const auto found = index_.find(key);
+	if (found != index_.end())
+		return &found->second;
 	const std::size_t cost = key.size() + kEntryBytes;
-	if (index_.size() + unsettled_ >= limits_.max_keys || bytes_ + cost > limits_.max_bytes) {
+	if (index_.size() + unsettled_ + next_.size() >= limits_.max_keys ||
+		bytes_ + cost > limits_.max_bytes) {
 		overflowed_ = true;
-		return false;
+		return nullptr;
 	}
 	const auto entry = index_.emplace(std::string(key), Entry{now}).first;
 	try {
@@ -36,24 +63,54 @@ bool DirtySet::mark(std::string_view key, TimePoint now) {
 		throw;
 	}
 	bytes_ += cost;
-	return true;
+	*added = true;
+	return &entry->second;
+}
+
+std::size_t DirtySet::prepare(std::size_t max) {
+	if (!next_.empty())
+		return next_.size();
+	next_.reserve(std::min(max, queue_.size()));
+	std::size_t at = 0; // those before it are in flight, and stay
+	while (next_.size() < max && at < queue_.size()) {
+		const Index::value_type *entry = queue_[at];
+		if (in_batch(entry->first)) {
+			at++;
+			continue;
+		}
+		std::rotate(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(at),
+			queue_.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+		queue_.pop_front();
+		next_.push_back(Taken{index_.extract(index_.find(entry->first)), false});
+	}
+	return next_.size();
+}
+
+std::size_t DirtySet::advance() {
+	put_back_all();
+	for (const Taken &taken : next_)
+		batch_keys_.insert(taken.node.key());
+	batch_.swap(next_);
+	unsettled_ = batch_.size();
+	return unsettled_;
 }
 
 std::size_t DirtySet::take(std::size_t max) {
 	put_back_all();
-	const std::size_t count = std::min(max, queue_.size());
-	batch_.reserve(count);
-	for (std::size_t i = 0; i < count; i++) {
-		const auto entry = index_.find(queue_.front()->first);
-		queue_.pop_front();
-		batch_.push_back(Taken{index_.extract(entry), false});
-	}
-	unsettled_ = count;
-	return count;
+	(void)prepare(max);
+	return advance();
+}
+
+bool DirtySet::evicted(std::size_t index) const {
+	if (batch_[index].node.mapped().eviction != Eviction::none)
+		return true;
+	const auto again = index_.find(key(index));
+	return again != index_.end() && again->second.eviction != Eviction::none;
 }
 
 void DirtySet::untake_from(std::size_t index) {
 	while (batch_.size() > index) {
+		batch_keys_.erase(batch_.back().node.key());
 		if (!batch_.back().settled) {
 			requeue(batch_.back(), true);
 			unsettled_--;
@@ -77,15 +134,14 @@ void DirtySet::put_back(std::size_t index) {
 			throw;
 		}
 	} else { // marked again meanwhile: one entry, with the earlier time
-		drop_age(std::max(entry->second.marked, taken.node.mapped().marked));
-		entry->second.marked = std::min(entry->second.marked, taken.node.mapped().marked);
-		bytes_ -= key.size() + kEntryBytes;
+		merge(entry->second, taken.node.mapped(), key.size());
 	}
 	taken.settled = true;
 	unsettled_--;
 }
 
 void DirtySet::put_back_all() {
+	batch_keys_.clear();
 	for (Taken &taken : batch_)
 		if (!taken.settled) {
 			requeue(taken, false);
@@ -101,6 +157,7 @@ void DirtySet::commit() {
 			drop_age(taken.node.mapped().marked);
 			bytes_ -= taken.node.key().size() + kEntryBytes;
 		}
+	batch_keys_.clear();
 	batch_.clear();
 	unsettled_ = 0;
 }
@@ -132,11 +189,15 @@ void DirtySet::requeue(Taken &taken, bool front) {
 		}
 		return;
 	}
-	Entry &present = result.position->second;
-	const TimePoint taken_marked = result.node.mapped().marked;
-	drop_age(std::max(present.marked, taken_marked));
-	present.marked = std::min(present.marked, taken_marked);
-	bytes_ -= result.node.key().size() + kEntryBytes;
+	merge(result.position->second, result.node.mapped(), result.node.key().size());
+}
+
+// Two entries of one key become one.
+void DirtySet::merge(Entry &present, const Entry &taken, std::size_t key_bytes) {
+	drop_age(std::max(present.marked, taken.marked));
+	present.marked = std::min(present.marked, taken.marked);
+	present.eviction = std::max(present.eviction, taken.eviction);
+	bytes_ -= key_bytes + kEntryBytes;
 }
 
 void DirtySet::add_age(TimePoint marked) {

@@ -27,12 +27,12 @@ struct Link {
 	std::array<FeedItem, kFeedBatch> items;
 	std::vector<redis::Push> pushes;
 	std::vector<redis::PushResult> results;
+	char mode_reason[200] = ""; // what feed_state() shows
 
 	Link(const redis::Endpoint &to, const std::string &under, redis::Waiter &waiter)
 		: endpoint(to), prefix(under), feed(to, under, waiter), items() {}
 };
 static_assert(kFeedBatch <= redis::kMaxFetch);
-constexpr int kComparisonIntervalMs = 30 * 60 * 1000;
 static_assert(kFeedNoExpiry == redis::kNoExpiry);
 
 // Lives as long as the process: nothing destroys it while a method of it may be running.
@@ -112,6 +112,30 @@ bool same(const redis::Endpoint &a, const redis::Endpoint &b) {
 		a.connect_timeout == b.connect_timeout && a.command_timeout == b.command_timeout;
 }
 
+FeedMode mode_of(redis::Mode mode) {
+	switch (mode) {
+	case redis::Mode::tracking:
+		return FeedMode::tracking;
+	case redis::Mode::notifications:
+		return FeedMode::notifications;
+	case redis::Mode::comparison_only:
+		break;
+	}
+	return FeedMode::comparison_only;
+}
+
+int comparison_interval_ms(redis::Mode mode) {
+	switch (mode) {
+	case redis::Mode::tracking:
+		return 30 * 60 * 1000;
+	case redis::Mode::notifications:
+		return 60 * 1000;
+	case redis::Mode::comparison_only:
+		break;
+	}
+	return 5 * 1000;
+}
+
 PushOutcome outcome_of(redis::PushResult result) {
 	switch (result) {
 	case redis::PushResult::done:
@@ -185,8 +209,11 @@ void feed_state(FeedState *state) noexcept {
 	state->gap_reasons = feed.gap() | feed.answering();
 	state->continuity_broken = (state->gap_reasons & redis::kGapBreaksContinuity) != 0;
 	state->gap_breaks = (feed.gap() & redis::kGapBreaksContinuity) != 0;
-	state->mode = FeedMode::tracking;
-	state->comparison_interval_ms = kComparisonIntervalMs;
+	state->mode = mode_of(feed.mode());
+	copy_text(link_->mode_reason, sizeof(link_->mode_reason), feed.mode_reason());
+	state->mode_reason = link_->mode_reason;
+	state->comparison_interval_ms = comparison_interval_ms(feed.mode());
+	state->evictions_known = feed.evictions_known();
 	const auto difference = feed.clock_difference();
 	state->clock_known = difference.has_value();
 	state->clock_difference_us = difference ? difference->count() : 0;
@@ -274,11 +301,15 @@ bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept {
 		for (std::size_t i = 0; i < fetched.size(); i++) {
 			const redis::Item &item = fetched[i];
 			link_->items[i] = {item.key, item.sid, item.value, item.type_name, item.size,
-				item.expire_ms, kind_of(item.kind), false};
+				item.expire_ms, kind_of(item.kind), item.evicted};
 		}
 		*items = link_->items.data();
 		*count = static_cast<int>(fetched.size());
 	});
+}
+
+bool feed_prefetch(FeedError *error) noexcept {
+	return guarded(error, [] { feed().prefetch(kFeedBatch); });
 }
 
 bool feed_put_back(int index, FeedError *error) noexcept {
@@ -295,7 +326,12 @@ bool feed_commit(FeedError *error) noexcept {
 
 bool feed_confirm(bool *kept, FeedError *error) noexcept {
 	*kept = false;
-	return guarded(error, [&] { *kept = feed().confirm(); });
+	return guarded(error, [&] {
+		*kept = feed().confirm();
+		const auto items = feed().items();
+		for (std::size_t i = 0; i < items.size(); i++)
+			link_->items[i].evicted = items[i].evicted;
+	});
 }
 
 bool feed_push(

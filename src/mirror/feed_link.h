@@ -148,6 +148,9 @@ void feed_end_comparison() noexcept;
 
 // Reads at most kFeedBatch dirty keys; the array belongs to the link.
 bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept;
+// After feed_fetch() and before feed_commit(): asks Redis for the next batch, none of whose keys is
+// in this one, so that the next feed_fetch() mostly finds it here.
+bool feed_prefetch(FeedError *error) noexcept;
 bool feed_put_back(int index, FeedError *error) noexcept;
 bool feed_put_back_all(FeedError *error) noexcept;
 bool feed_commit(FeedError *error) noexcept;

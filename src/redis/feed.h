@@ -23,6 +23,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -37,6 +38,7 @@
 #include "redis/conditional_writer.h"
 #include "redis/connection.h"
 #include "redis/endpoint.h"
+#include "redis/announcements.h"
 #include "redis/error.h"
 #include "redis/feed_types.h"
 #include "redis/lease.h"
@@ -89,6 +91,13 @@ public:
 	// Redis' clock minus this one's, by the quickest of the last answers to TIME; nothing when
 	// Redis does not let us ask.
 	std::optional<std::chrono::microseconds> clock_difference() const;
+
+	// How changes are noticed, and why not by tracking; as of the last connect().
+	Mode mode() const noexcept { return mode_; }
+	const std::string &mode_reason() const noexcept { return mode_reason_; }
+	// Whether an eviction is told from an end.
+	bool evictions_known() const noexcept;
+
 	// Starts a SCAN from the beginning and returns the gap it answers; a gap noticed from here on
 	// needs another comparison. A comparison that is not ended, because another one begins or the
 	// connection is lost, leaves its gap to the next. Call fetch() and scan_step() in any order.
@@ -113,9 +122,13 @@ public:
 
 	// Reads at most max (and at most kMaxFetch) dirty keys, fewer when they are large; empty when
 	// nothing is dirty. They are in flight until commit(). What an earlier fetch() left in flight
-	// is put back first.
-	// put back first. When it throws, what it had taken is dirty again.
+	// is put back first. When it throws, what it had taken is dirty again.
 	std::span<const Item> fetch(std::size_t max);
+	// What the last fetch() returned, until commit() or put_back_all().
+	std::span<const Item> items() const noexcept { return current_.items; }
+	// Asks for the batch after the one in flight, so that Redis reads it while the first is
+	// applied; the next fetch() returns it. None of its keys is in flight.
+	void prefetch(std::size_t max);
 	// The index-th item of the last fetch() is dirty again, behind the others.
 	void put_back(std::size_t index);
 	void put_back_all();
@@ -166,21 +179,48 @@ private:
 		}
 	}
 
-	// feed.cpp: connections, hints, scan, barrier
+	// What R has been asked and has not answered yet, in this order.
+	enum class Pending : std::uint8_t { scan, batch };
+	// Keys that were read, and what owns what the items show.
+	struct Batch {
+		std::vector<Item> items;
+		std::vector<ReplyPtr> replies;
+
+		void release() noexcept {
+			items.clear();
+			replies.clear();
+		}
+	};
+
+	// feed.cpp: connections, hints, barrier
 	void require_connected() const;
-	std::string open_subscriber();
 	void open_reader(const std::string &run_id);
-	void check_tracking(std::string_view client_id);
-	void subscribe();
 	void note_gap(unsigned reason) noexcept;
 	void drain();
-	void handle_message(const redisReply &message);
 	void handle_invalidation(const redisReply &payload);
 	void handle_pong(std::string_view token);
 	void hint(std::string_view key, Clock::time_point now);
+	void hint_evicted(std::string_view key, Clock::time_point now);
 	void send_ping();
-	void finish_scan();
 	bool is_ours(std::string_view key) const noexcept;
+	void settle();
+	Connection &settled_reader();
+
+	// feed_subscribe.cpp: S, and how changes are noticed
+	std::string open_subscriber();
+	std::string track();
+	void check_tracking(std::string_view client_id);
+	void follow_notifications();
+	void refresh_announcements();
+	std::string subscribe(std::string_view command, const std::string &channel);
+	void handle_message(const redisReply &message);
+	void handle_notification(std::string_view channel, std::string_view event);
+
+	// feed_scan.cpp: the comparison
+	bool scan_has_room() const;
+	void send_scan();
+	void receive_scan();
+	void finish_scan();
 
 	// feed_health.cpp: who Redis is, and what its clock says
 	ServerInfo read_info(std::size_t sections);
@@ -190,21 +230,23 @@ private:
 	void wait_for_pong();
 	std::chrono::milliseconds until_chores() const;
 
-	// feed_fetch.cpp: reading one batch
-	void read_batch();
-	void ask_sizes();
+	// feed_fetch.cpp: reading batches
+	bool prepare(std::size_t max);
+	void send_batch();
+	void forget_read_ahead();
+	void receive_batch();
+	void read_long_values();
+	void ask_sizes(std::span<const std::size_t> indexes);
 	std::size_t fit_batch() const;
-	std::size_t exchange_end(std::size_t begin, std::size_t end) const;
-	void read_exchange(std::size_t begin, std::size_t end);
+	std::size_t exchange_size(std::span<const std::size_t> indexes) const;
+	void read_exchange(std::span<const std::size_t> indexes);
 	void read_head(std::size_t index);
-	void append_expiry_reads(std::size_t begin, std::size_t end);
+	void append_expiry_read(std::string_view key);
 	void ask_types();
-	void set_item(
-		std::size_t index, const redisReply &value, const redisReply &expiry, std::int64_t now_ms);
+	void see_evictions();
 	ReplyPtr read_exec(std::size_t queued);
 	std::size_t read_cost(std::size_t index) const;
 	bool is_too_large(std::size_t index) const { return sizes_[index] > limits_.max_value; }
-	void release_values() noexcept;
 
 	Endpoint endpoint_;
 	std::string prefix_;
@@ -218,12 +260,21 @@ private:
 	ServerInfo server_;                      // of the last connect() or poll
 	bool seen_server_ = false;
 
+	Mode mode_ = Mode::comparison_only;
+	std::string mode_reason_;
+	Announcements announced_;
+	bool evictions_subscribed_ = false;
+	bool evicted_seen_ = false;
+	Clock::time_point connected_at_{};
+	unsigned polls_ = 0; // since then
+
 	core::DirtySet dirty_;
 	unsigned gap_ = kGapNone;
 	unsigned answering_ = kGapNone; // what the comparison under way answers
 
 	Phase phase_ = Phase::idle;
 	std::string cursor_;
+	bool scan_over_ = false;
 	std::optional<core::SidFilter> seen_;
 
 	std::uint64_t ping_number_ = 0; // of the last PING sent
@@ -238,9 +289,10 @@ private:
 	std::optional<ConditionalWriter> writer_; // on R
 	Lease lease_;
 
-	std::vector<Item> items_;
-	std::vector<std::uint64_t> sizes_; // what STRLEN said of each key in flight; 0 for other types
-	std::vector<ReplyPtr> replies_;    // own what the items show
+	std::deque<Pending> pending_;
+	Batch current_;                    // in flight
+	Batch next_;                       // of the prepared keys, when it has been read
+	std::vector<std::uint64_t> sizes_; // of what is in flight; of a long value as STRLEN says it
 	FeedCounters counters_;
 };
 

@@ -1,11 +1,14 @@
-// Reading one batch of dirty keys: sizes first, then value and expiry in one transaction each.
+// Reading batches of dirty keys, value and expiry of each in one transaction.
 //
-// STRLEN first bounds what one reply can bring: small values share an exchange of some megabytes, a
-// large one goes alone, and of one larger than the store can hold only the head is read. A batch
-// that would hold more than its share of memory is cut, the rest stays dirty.
+// One exchange reads a batch, but of each value no more than small_bytes, so that its reply is
+// bounded whatever Redis holds; it is sent ahead, while the batch before it is applied. Values that
+// are longer are read afterwards: STRLEN bounds what one reply can bring, moderate ones share an
+// exchange of some megabytes, a large one goes alone, and of one larger than the store can hold
+// only the head is read. A batch that would hold more than its share of memory is cut, the rest
+// stays dirty.
 //
-// A key counts as gone only on nil and "no such key" (-2) in the same EXEC; nil with an expiry, or
-// with none (-1), is a key of another type.
+// A key counts as gone only on "nothing" and "no such key" (-2) in the same EXEC; nothing with an
+// expiry, or with none (-1), is a key of another type.
 
 #include <algorithm>
 #include <utility>
@@ -20,11 +23,39 @@ namespace session_store::redis {
 namespace {
 
 constexpr long long kNoSuchKey = -2;
-constexpr std::size_t kItemBytes = 160; // what a key costs in a reply beside its value
+constexpr std::int64_t kLastExpiry = kNoExpiry / 2; // the sum of two of them is still a number
+constexpr std::size_t kItemBytes = 160;             // what a key costs in a reply beside its value
 constexpr std::size_t kReplySlack = std::size_t{32} << 20; // values may grow after STRLEN
 
 [[noreturn]] void unexpected(const char *where) {
 	throw Error(ErrorKind::protocol, std::string("Redis gave an unexpected answer to ") + where);
+}
+
+// How a value was read: GETRANGE answers "" where there is none, and an error for another type.
+enum class Read : std::uint8_t { range, whole };
+
+// Judges one key by what one EXEC said of it. now_ms is Redis' time where expiry is relative.
+void set_item(
+	Item *item, const redisReply &value, const redisReply &expiry, std::int64_t now_ms, Read read) {
+	item->kind = ItemKind::error;
+	if (!is_integer(expiry) || expiry.integer < kNoSuchKey)
+		return;
+	const bool exists = expiry.integer != kNoSuchKey;
+	const bool nothing =
+		is_nil(value) || (read == Read::range && is_string(value) && reply_text(value).empty());
+	const bool other = is_nil(value) ||
+		(read == Read::range && is_error(value) && error_code(value) == "WRONGTYPE");
+	item->expire_ms =
+		expiry.integer < 0 || expiry.integer > kLastExpiry ? kNoExpiry : expiry.integer + now_ms;
+	if (is_string(value) && exists) {
+		item->kind = ItemKind::value;
+		item->value = reply_text(value);
+		item->size = item->value.size();
+	} else if (nothing && !exists) {
+		item->kind = ItemKind::absent;
+	} else if (other && exists) {
+		item->kind = ItemKind::other_type;
+	}
 }
 
 } // namespace
@@ -36,10 +67,25 @@ std::span<const Item> Feed::fetch(std::size_t max) {
 		return guarded([this, max]() -> std::span<const Item> {
 			drain();
 			poll_if_due();
-			if (dirty_.take(std::min(max, kMaxFetch)) == 0)
+			if ((gap_ & kGapBreaksContinuity) != 0)
+				forget_read_ahead();
+			if (!prepare(max))
 				return {};
-			read_batch();
-			return items_;
+			send_batch();
+			settle();
+			std::swap(current_, next_);
+			dirty_.advance();
+			if (dirty_.batch_size() > max) {
+				dirty_.untake_from(max);
+				current_.items.resize(max);
+			}
+			read_long_values();
+			ask_types();
+			see_evictions();
+			counters_.fetched += current_.items.size();
+			for (const Item &item : current_.items)
+				counters_.fetched_bytes += item.value.size();
+			return current_.items;
 		});
 	} catch (...) {
 		put_back_all();
@@ -47,51 +93,117 @@ std::span<const Item> Feed::fetch(std::size_t max) {
 	}
 }
 
+void Feed::prefetch(std::size_t max) {
+	require_connected();
+	guarded([this, max] {
+		if (next_.items.empty() && prepare(max))
+			send_batch();
+	});
+}
+
 void Feed::put_back(std::size_t index) {
 	dirty_.put_back(index);
 }
 
 void Feed::put_back_all() {
-	release_values();
+	current_.release();
 	dirty_.put_back_all();
 }
 
 void Feed::commit() {
-	release_values();
+	current_.release();
 	dirty_.commit();
 }
 
-void Feed::read_batch() {
-	ask_sizes();
-	dirty_.untake_from(fit_batch());
-	const std::size_t count = dirty_.batch_size();
-	items_.resize(count);
-	for (std::size_t i = 0; i < count; i++) {
-		items_[i].key = dirty_.key(i);
-		core::sid_of_key(items_[i].key, prefix_, &items_[i].sid);
-	}
-	for (std::size_t begin = 0; begin < count;) {
-		const std::size_t end = exchange_end(begin, count);
-		if (is_too_large(begin))
-			read_head(begin);
-		else
-			read_exchange(begin, end);
-		begin = end;
-		drain();
-	}
-	ask_types();
-	counters_.fetched += count;
-	for (const Item &item : items_)
-		counters_.fetched_bytes += item.value.size();
+// What was read ahead is of a Redis before the gap: read it again.
+void Feed::forget_read_ahead() {
+	settle();
+	next_.release();
 }
 
-void Feed::ask_sizes() {
-	const std::size_t count = dirty_.batch_size();
-	sizes_.assign(count, 0);
-	for (std::size_t i = 0; i < count; i++)
-		reader_->append({"STRLEN", dirty_.key(i)});
+// Chooses the next batch, unless there is one. False when nothing is dirty.
+bool Feed::prepare(std::size_t max) {
+	const std::size_t fitting = limits_.exchange_bytes / (limits_.small_bytes + kItemBytes);
+	const std::size_t count = std::min({max, kMaxFetch, std::max<std::size_t>(fitting, 1)});
+	return dirty_.prepare(count) > 0;
+}
+
+// Asks for what is prepared, unless that has been done.
+void Feed::send_batch() {
+	if (!next_.items.empty() ||
+		std::find(pending_.begin(), pending_.end(), Pending::batch) != pending_.end())
+		return;
+	const std::string last = std::to_string(limits_.small_bytes); // one byte more than a small one
+	reader_->append({"MULTI"});
+	if (!has_pexpiretime_)
+		reader_->append({"TIME"});
+	for (std::size_t i = 0; i < dirty_.prepared(); i++) {
+		reader_->append({"GETRANGE", dirty_.prepared_key(i), "0", last});
+		append_expiry_read(dirty_.prepared_key(i));
+	}
+	reader_->append({"EXEC"});
+	pending_.push_back(Pending::batch);
+	reader_->send_some();
+}
+
+void Feed::receive_batch() {
+	const std::size_t count = dirty_.prepared();
+	const std::size_t time_reads = has_pexpiretime_ ? 0 : 1;
+	reader_->set_reply_limit(count * (limits_.small_bytes + kItemBytes) + kReplySlack);
+	ReplyPtr exec = read_exec(time_reads + 2 * count);
+	reader_->set_reply_limit(Connection::kDefaultReplyLimit);
+	next_.release();
+	next_.items.resize(count);
 	for (std::size_t i = 0; i < count; i++) {
+		next_.items[i].key = dirty_.prepared_key(i);
+		core::sid_of_key(next_.items[i].key, prefix_, &next_.items[i].sid);
+	}
+	if (is_nil(*exec))
+		return;
+	const std::int64_t now_ms = time_reads != 0 ? time_micros(*exec->element[0]) / 1000 : 0;
+	for (std::size_t i = 0; i < count; i++)
+		set_item(&next_.items[i], *exec->element[time_reads + 2 * i],
+			*exec->element[time_reads + 2 * i + 1], now_ms, Read::range);
+	next_.replies.push_back(std::move(exec));
+}
+
+// Reads the rest of the values of which only the start has been read.
+void Feed::read_long_values() {
+	std::vector<std::size_t> longs;
+	sizes_.clear();
+	for (std::size_t i = 0; i < current_.items.size(); i++) {
+		Item &item = current_.items[i];
+		sizes_.push_back(item.value.size());
+		if (item.kind != ItemKind::value || item.value.size() <= limits_.small_bytes)
+			continue;
+		longs.push_back(i);
+		item.kind = ItemKind::error; // until it has been read
+		item.value = {};
+	}
+	if (longs.empty())
+		return;
+	ask_sizes(longs);
+	const std::size_t fitting = fit_batch();
+	dirty_.untake_from(fitting);
+	current_.items.resize(fitting);
+	longs.erase(std::lower_bound(longs.begin(), longs.end(), fitting), longs.end());
+	for (std::span<const std::size_t> left(longs); !left.empty();) {
+		const std::size_t count = exchange_size(left);
+		if (is_too_large(left[0]))
+			read_head(left[0]);
+		else
+			read_exchange(left.first(count));
+		left = left.subspan(count);
+		drain();
+	}
+}
+
+void Feed::ask_sizes(std::span<const std::size_t> indexes) {
+	for (const std::size_t i : indexes)
+		reader_->append({"STRLEN", current_.items[i].key});
+	for (const std::size_t i : indexes) {
 		const ReplyPtr reply = reader_->read_reply();
+		sizes_[i] = 0;
 		if (is_integer(*reply) && reply->integer >= 0)
 			sizes_[i] = static_cast<std::uint64_t>(reply->integer);
 		else if (is_error(*reply) && error_code(*reply) != "WRONGTYPE")
@@ -119,26 +231,25 @@ std::size_t Feed::fit_batch() const {
 	return sizes_.size();
 }
 
-// Where the exchange that starts at `begin` ends.
-std::size_t Feed::exchange_end(std::size_t begin, std::size_t end) const {
+// How many of these the next exchange reads.
+std::size_t Feed::exchange_size(std::span<const std::size_t> indexes) const {
 	const auto alone = [this](std::size_t i) {
 		return sizes_[i] > limits_.single_bytes || is_too_large(i);
 	};
-	if (alone(begin))
-		return begin + 1;
-	std::size_t bytes = read_cost(begin);
-	std::size_t next = begin + 1;
-	for (; next < end && !alone(next); next++) {
-		bytes += read_cost(next);
+	if (alone(indexes[0]))
+		return 1;
+	std::size_t bytes = read_cost(indexes[0]);
+	std::size_t count = 1;
+	for (; count < indexes.size() && !alone(indexes[count]); count++) {
+		bytes += read_cost(indexes[count]);
 		if (bytes > limits_.exchange_bytes)
 			break;
 	}
-	return next;
+	return count;
 }
 
-void Feed::append_expiry_reads(std::size_t begin, std::size_t end) {
-	for (std::size_t i = begin; i < end; i++)
-		reader_->append({has_pexpiretime_ ? "PEXPIRETIME" : "PTTL", items_[i].key});
+void Feed::append_expiry_read(std::string_view key) {
+	reader_->append({has_pexpiretime_ ? "PEXPIRETIME" : "PTTL", key});
 }
 
 // The reply of EXEC after MULTI and that many queued commands; one that is nil leaves the items as
@@ -159,22 +270,23 @@ ReplyPtr Feed::read_exec(std::size_t queued) {
 	return reply;
 }
 
-void Feed::read_exchange(std::size_t begin, std::size_t end) {
+void Feed::read_exchange(std::span<const std::size_t> indexes) {
 	const std::size_t time_reads = has_pexpiretime_ ? 0 : 1;
 	std::vector<std::string_view> mget{"MGET"};
 	std::size_t expected = 0;
-	for (std::size_t i = begin; i < end; i++) {
-		mget.push_back(items_[i].key);
+	for (const std::size_t i : indexes) {
+		mget.push_back(current_.items[i].key);
 		expected += read_cost(i);
 	}
 	reader_->append({"MULTI"});
 	if (time_reads != 0)
 		reader_->append({"TIME"});
 	reader_->append(mget);
-	append_expiry_reads(begin, end);
+	for (const std::size_t i : indexes)
+		append_expiry_read(current_.items[i].key);
 	reader_->append({"EXEC"});
 	reader_->set_reply_limit(expected + kReplySlack);
-	ReplyPtr exec = read_exec(time_reads + 1 + (end - begin));
+	ReplyPtr exec = read_exec(time_reads + 1 + indexes.size());
 	reader_->set_reply_limit(Connection::kDefaultReplyLimit);
 	if (is_nil(*exec))
 		return;
@@ -182,23 +294,25 @@ void Feed::read_exchange(std::size_t begin, std::size_t end) {
 	const redisReply &values = *exec->element[time_reads];
 	if (is_error(values))
 		return;
-	if (!is_array(values) || values.elements != end - begin)
+	if (!is_array(values) || values.elements != indexes.size())
 		unexpected("MGET");
-	for (std::size_t i = begin; i < end; i++)
-		set_item(i, *values.element[i - begin], *exec->element[time_reads + 1 + i - begin], now_ms);
-	replies_.push_back(std::move(exec));
+	for (std::size_t i = 0; i < indexes.size(); i++)
+		set_item(&current_.items[indexes[i]], *values.element[i],
+			*exec->element[time_reads + 1 + i], now_ms, Read::whole);
+	current_.replies.push_back(std::move(exec));
 }
 
 // A value too large to be held: its first bytes, and its size anew.
 void Feed::read_head(std::size_t index) {
 	const std::string last = std::to_string(limits_.too_large_head - 1);
-	const std::string_view key = items_[index].key;
+	Item &item = current_.items[index];
+	const std::string_view key = item.key;
 	const std::size_t time_reads = has_pexpiretime_ ? 0 : 1;
 	reader_->append({"MULTI"});
 	if (time_reads != 0)
 		reader_->append({"TIME"});
 	reader_->append({"GETRANGE", key, "0", last});
-	append_expiry_reads(index, index + 1);
+	append_expiry_read(key);
 	reader_->append({"STRLEN", key});
 	reader_->append({"EXEC"});
 	ReplyPtr exec = read_exec(time_reads + 3);
@@ -208,42 +322,25 @@ void Feed::read_head(std::size_t index) {
 	const redisReply &size = *exec->element[time_reads + 2];
 	if (!is_integer(size) || static_cast<std::uint64_t>(size.integer) <= limits_.max_value)
 		return; // it changed meanwhile: read it again
-	set_item(index, *exec->element[time_reads], *exec->element[time_reads + 1], now_ms);
-	Item &item = items_[index];
+	set_item(
+		&item, *exec->element[time_reads], *exec->element[time_reads + 1], now_ms, Read::range);
 	if (item.kind == ItemKind::value) {
 		item.kind = ItemKind::too_large;
 		item.size = static_cast<std::uint64_t>(size.integer);
 	}
-	replies_.push_back(std::move(exec));
-}
-
-// Judges one key by what one EXEC said of it. now_ms is Redis' time where expiry is relative.
-void Feed::set_item(
-	std::size_t index, const redisReply &value, const redisReply &expiry, std::int64_t now_ms) {
-	Item &item = items_[index];
-	if (!is_integer(expiry) || expiry.integer < kNoSuchKey)
-		return;
-	const bool exists = expiry.integer != kNoSuchKey;
-	item.expire_ms = expiry.integer < 0 ? kNoExpiry : expiry.integer + now_ms;
-	if (is_string(value) && exists) {
-		item.kind = ItemKind::value;
-		item.value = reply_text(value);
-		item.size = item.value.size();
-	} else if (is_nil(value)) {
-		item.kind = exists ? ItemKind::other_type : ItemKind::absent;
-	}
+	current_.replies.push_back(std::move(exec));
 }
 
 // Names the types. A key that is a string, or gone, by now changed meanwhile: to be read again.
 void Feed::ask_types() {
 	std::size_t asked = 0;
-	for (const Item &item : items_)
+	for (const Item &item : current_.items)
 		if (item.kind == ItemKind::other_type) {
 			reader_->append({"TYPE", item.key});
 			asked++;
 		}
 	for (std::size_t i = 0; asked > 0; i++) {
-		Item &item = items_[i];
+		Item &item = current_.items[i];
 		if (item.kind != ItemKind::other_type)
 			continue;
 		asked--;
@@ -253,14 +350,16 @@ void Feed::ask_types() {
 			item.kind = ItemKind::error;
 			item.type_name = {};
 		} else {
-			replies_.push_back(std::move(reply));
+			current_.replies.push_back(std::move(reply));
 		}
 	}
 }
 
-void Feed::release_values() noexcept {
-	items_.clear();
-	replies_.clear();
+// What is absent may have been evicted; the event may also have come after the key was taken.
+void Feed::see_evictions() {
+	for (std::size_t i = 0; i < current_.items.size(); i++)
+		if (current_.items[i].kind == ItemKind::absent)
+			current_.items[i].evicted = dirty_.evicted(i);
 }
 
 } // namespace session_store::redis

@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, 6> kAllSections{
 	"server", "replication", "commandstats", "persistence", "keyspace", "memory"};
 constexpr std::size_t kPolledSections = 5;
 constexpr std::size_t kConfirmingSections = 3;
+constexpr unsigned kAnnouncementPolls = 5;
 constexpr int kClockReadings = 4; // at a new connection
 
 milliseconds since_epoch(Feed::Clock::time_point time) {
@@ -53,6 +54,7 @@ bool Feed::confirm() {
 		wait_for_pong();
 		wait_for_pong();
 		poll(kConfirmingSections);
+		see_evictions();
 		return (gap_ & kGapBreaksContinuity) == 0;
 	});
 }
@@ -125,9 +127,12 @@ void Feed::poll_if_due() {
 	polled_ = Clock::now();
 	counters_.database_keys = server_.database_keys;
 	clock_.measure(*reader_);
+	if (++polls_ % kAnnouncementPolls == 0)
+		refresh_announcements();
 }
 
 void Feed::poll(std::size_t sections) {
+	settle();
 	ServerInfo now = read_info(sections);
 	if (now.run_id != server_.run_id)
 		throw Error(ErrorKind::closed, "another Redis answers on the same connection");
@@ -137,6 +142,8 @@ void Feed::poll(std::size_t sections) {
 		note_gap(kGapIdentity);
 	if (has_grown(server_.swapdb_calls, now.swapdb_calls))
 		note_gap(kGapSwapped);
+	if (mode_ != Mode::tracking && has_grown(server_.flush_calls, now.flush_calls))
+		note_gap(kGapFlushed); // tracking says so by itself
 	server_ = std::move(now);
 }
 

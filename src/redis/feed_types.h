@@ -36,6 +36,8 @@ struct Item {
 	std::uint64_t size = 0;
 	std::int64_t expire_ms = kNoExpiry; // milliseconds since 1970, or kNoExpiry
 	ItemKind kind = ItemKind::error;
+	// Absent, and Redis said that it evicted it since it was last read as a value.
+	bool evicted = false;
 };
 static_assert(std::is_trivially_destructible_v<Item>);
 
@@ -47,9 +49,17 @@ enum Gap : unsigned {
 	kGapSwapped = 4,   // SWAPDB
 	kGapIdentity = 8,  // another run id or replication id than this feed has seen before
 	kGapOverflow = 16, // the dirty set was full
+	kGapUnheard = 32,  // Redis stopped to announce changes
 };
 // Those that break continuity: what is absent may have been lost rather than ended.
 inline constexpr unsigned kGapBreaksContinuity = kGapFlushed | kGapSwapped | kGapIdentity;
+
+// How changes are noticed.
+enum class Mode : std::uint8_t {
+	tracking,        // client tracking, which announces everything but SWAPDB
+	notifications,   // keyspace notifications, which know nothing of flushes
+	comparison_only, // not at all
+};
 
 // A write to Redis that happens only while the key is as the last fetch() read it.
 struct Push {
@@ -80,6 +90,7 @@ struct FeedLimits {
 	std::size_t filter_bytes = std::size_t{256} << 20;
 	std::size_t max_value = std::size_t{255} << 20;    // larger ones are too_large
 	std::size_t too_large_head = std::size_t{1} << 20; // of which this much is read
+	std::size_t small_bytes = std::size_t{32} << 10;   // up to here values are read without asking
 	std::size_t single_bytes = std::size_t{4} << 20;   // a value larger than this is read alone
 	std::size_t exchange_bytes = std::size_t{8} << 20; // expected of one MULTI
 	std::size_t batch_bytes = std::size_t{16} << 20;   // of one fetch(), unless one value is larger
@@ -89,7 +100,8 @@ struct FeedLimits {
 };
 
 struct FeedCounters {
-	std::uint64_t hints = 0;    // keys that invalidation messages named, prefix matched
+	std::uint64_t hints = 0; // keys that invalidation messages named, prefix matched
+	std::uint64_t evictions = 0;
 	std::uint64_t gaps = 0;     // times a gap was noticed
 	std::uint64_t connects = 0; // successful connect()s
 	std::uint64_t fetched = 0;  // keys read

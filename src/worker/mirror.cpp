@@ -207,6 +207,10 @@ bool apply(FeedError *error) {
 		return false;
 	if (!confirm_absences(items, count, error))
 		return true;
+	if (!feed_prefetch(error)) {
+		note_feed_error(error);
+		return false;
+	}
 	const ApplyContext context = {&mirror->target, &mirror->outbox, present_stance(),
 		mirror->evictions > 0, mirror->scratch, mirror->kept};
 	ApplyResult result;

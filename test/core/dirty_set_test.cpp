@@ -238,5 +238,86 @@ TEST(DirtySet, BehavesLikeItsModelUnderRandomWork) {
 	}
 }
 
+TEST(DirtySet, PreparesABatchBesideTheOneInFlight) {
+	DirtySet set({});
+	for (const char *key : {"a", "b", "c", "d"})
+		set.mark(key, at(1));
+	EXPECT_EQ(set.take(2), 2U);
+	set.mark("a", at(2)); // in flight: not before it is settled
+	EXPECT_EQ(set.prepare(1), 1U);
+	EXPECT_EQ(set.prepared_key(0), "c");
+	EXPECT_EQ(set.prepare(5), 1U) << "there is one already";
+	EXPECT_EQ(set.size(), 3U) << "prepared ones count as dirty";
+	set.commit();
+	EXPECT_EQ(set.advance(), 1U);
+	EXPECT_EQ(set.key(0), "c");
+	EXPECT_EQ(set.prepare(5), 2U);
+	EXPECT_EQ(set.prepared_key(0), "d");
+	EXPECT_EQ(set.prepared_key(1), "a");
+	EXPECT_EQ(set.advance(), 2U) << "c, not settled, is put back";
+	EXPECT_EQ(set.size(), 1U);
+	set.commit();
+	EXPECT_EQ(set.take(5), 1U);
+	EXPECT_EQ(set.key(0), "c");
+	set.commit();
+	EXPECT_TRUE(set.idle());
+	EXPECT_EQ(set.bytes(), 0U);
+	EXPECT_EQ(set.oldest_age(at(100)), std::chrono::milliseconds::zero());
+}
+
+TEST(DirtySet, KeysInFlightKeepTheirOrderWhenSkipped) {
+	DirtySet set({});
+	for (const char *key : {"a", "b"})
+		set.mark(key, at(1));
+	set.take(2);
+	for (const char *key : {"b", "a", "c", "d"})
+		set.mark(key, at(2));
+	EXPECT_EQ(set.prepare(1), 1U);
+	EXPECT_EQ(set.prepared_key(0), "c");
+	set.commit();
+	set.advance();
+	set.commit();
+	EXPECT_EQ(set.take(9), 3U);
+	EXPECT_EQ(set.key(0), "b");
+	EXPECT_EQ(set.key(1), "a");
+	EXPECT_EQ(set.key(2), "d");
+}
+
+TEST(DirtySet, PreparedKeysCountForTheLimit) {
+	DirtySet set({3, 1'000'000});
+	set.mark("a", at(1));
+	set.mark("b", at(1));
+	set.take(1);
+	set.prepare(1);
+	EXPECT_TRUE(set.mark("c", at(1)));
+	EXPECT_FALSE(set.mark("d", at(1)));
+	EXPECT_TRUE(set.overflowed());
+}
+
+TEST(DirtySet, AnEvictionIsKnownUntilTheKeyChangesAgain) {
+	DirtySet set({});
+	set.hint_evicted("a", at(1), true);
+	set.hint("a", at(1)); // its own echo
+	set.mark("a", at(1)); // a candidate of a comparison, no change
+	set.hint_evicted("b", at(1), true);
+	set.hint("b", at(1));
+	set.hint("b", at(1)); // written again
+	set.hint_evicted("c", at(1), false);
+	set.hint("c", at(1));
+	set.mark("d", at(1));
+	ASSERT_EQ(set.take(9), 4U);
+	EXPECT_TRUE(set.evicted(0));
+	EXPECT_FALSE(set.evicted(1));
+	EXPECT_FALSE(set.evicted(2));
+	EXPECT_FALSE(set.evicted(3));
+	set.hint_evicted("d", at(2), true);
+	EXPECT_TRUE(set.evicted(3)) << "the event came after it was taken";
+	set.put_back(0);
+	set.commit();
+	ASSERT_EQ(set.take(9), 2U);
+	EXPECT_TRUE(set.evicted(0)) << "put back, it is remembered";
+	EXPECT_TRUE(set.evicted(1));
+}
+
 } // namespace
 } // namespace session_store::core

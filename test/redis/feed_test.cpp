@@ -347,6 +347,7 @@ TEST_F(FeedTest, LargeValuesAreReadInBoundedBatches) {
 	FeedLimits limits;
 	limits.max_value = 50'000;
 	limits.too_large_head = 100;
+	limits.small_bytes = 500;
 	limits.single_bytes = 5'000;
 	limits.exchange_bytes = 9'000;
 	limits.batch_bytes = 20'000;
@@ -382,6 +383,7 @@ TEST(Feed, ReadsTheSameFromARedisWithoutPexpiretime) {
 	PollWaiter waiter;
 	FeedLimits limits;
 	limits.max_value = 1000;
+	limits.small_bytes = 500;
 	Feed feed(server.endpoint(), "sess:", waiter, limits);
 	feed.connect();
 	server.run({"SET", "sess:a", "1"});
@@ -417,18 +419,20 @@ TEST(Feed, NeedsNoMoreRightsThanDocumented) {
 	endpoint.password = "pw";
 	FeedLimits limits;
 	limits.max_value = 10;
+	limits.small_bytes = 5;
 	Feed feed(endpoint, "sess:", waiter, limits);
 	feed.connect();
 	server.run({"SET", "sess:a", "1"});
 	server.run({"SET", "sess:big", "12345678901"});
+	server.run({"SET", "sess:long", "1234567890"});
 	server.run({"LPUSH", "sess:list", "1"});
 	server.run({"SET", "other", "1"});
 	compare(feed, {"gone"});
 	barrier(feed);
 	EXPECT_EQ(fetch_all(feed),
-		(std::map<std::string, std::string>{
-			{"a", "1"}, {"big", "too large:11:11"}, {"list", "type:list"}, {"gone", "absent"}}));
-	server.run({"ACL", "SETUSER", "mirror", "-mget"});
+		(std::map<std::string, std::string>{{"a", "1"}, {"long", "1234567890"},
+			{"big", "too large:11:11"}, {"list", "type:list"}, {"gone", "absent"}}));
+	server.run({"ACL", "SETUSER", "mirror", "-getrange"});
 	feed.mark("a");
 	std::string text;
 	try {

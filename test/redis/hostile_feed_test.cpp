@@ -108,7 +108,7 @@ TEST(HostileFeed, NoAnswerAtAnyStepMakesAFalseAbsence) {
 
 TEST(HostileFeed, AnErrorInsideExecIsAnErrorOfThatKeyOnly) {
 	FakeServer server;
-	server.script("EXEC", 0, {"*3\r\n*2\r\n$1\r\n1\r\n$-1\r\n:-1\r\n-ERR no\r\n"});
+	server.script("EXEC", 0, {"*4\r\n$1\r\n1\r\n:-1\r\n$0\r\n\r\n-ERR no\r\n"});
 	Feed feed(server.endpoint(), "sess:", server, patient());
 	feed.connect();
 	feed.mark("a");
@@ -130,18 +130,67 @@ TEST(HostileFeed, AnExecThatWasAbortedIsReadAgain) {
 	EXPECT_EQ(feed.fetch(1)[0].kind, ItemKind::value);
 }
 
-TEST(HostileFeed, NilWithAnExpiryIsAnotherTypeAndNeverAbsence) {
-	FakeServer server;
-	server.script("EXEC", 0, {"*2\r\n*1\r\n$-1\r\n:-1\r\n"});
-	server.script("EXEC", 1, {"*2\r\n*1\r\n$-1\r\n:4102444800000\r\n"});
-	server.script("EXEC", 2, {"*2\r\n*1\r\n$1\r\n1\r\n:-2\r\n"});
-	server.script("TYPE", 0, {"+hash\r\n"});
-	Feed feed(server.endpoint(), "sess:", server, patient());
-	feed.connect();
-	feed.mark("a");
-	EXPECT_EQ(feed.fetch(1)[0].kind, ItemKind::other_type);
-	EXPECT_EQ(feed.fetch(1)[0].kind, ItemKind::error) << "TYPE says none: it changed meanwhile";
-	EXPECT_EQ(feed.fetch(1)[0].kind, ItemKind::error) << "a value of a key that is not there";
+// What one EXEC says of a key, and what that makes of it.
+TEST(HostileFeed, OnlyNothingWithoutAKeyIsAbsence) {
+	const struct {
+		const char *exec;
+		const char *type;
+		ItemKind kind;
+	} cases[] = {
+		{"$0\r\n\r\n:-2\r\n", "none", ItemKind::absent},
+		{"$-1\r\n:-2\r\n", "none", ItemKind::absent},
+		{"$0\r\n\r\n:-1\r\n", "string", ItemKind::value},
+		{"$0\r\n\r\n:4102444800000\r\n", "string", ItemKind::value},
+		{"$-1\r\n:-1\r\n", "hash", ItemKind::other_type},
+		{"-WRONGTYPE no\r\n:4102444800000\r\n", "hash", ItemKind::other_type},
+		{"-WRONGTYPE no\r\n:-1\r\n", "none", ItemKind::error}, // it changed meanwhile
+		{"-WRONGTYPE no\r\n:-1\r\n", "string", ItemKind::error},
+		{"-WRONGTYPE no\r\n:-2\r\n", "hash", ItemKind::error},
+		{"-ERR no\r\n:-2\r\n", "none", ItemKind::error},
+		{"-NOPERM no\r\n:-1\r\n", "none", ItemKind::error},
+		{"$1\r\n1\r\n:-2\r\n", "none", ItemKind::error}, // a value of a key that is not there
+		{"$0\r\n\r\n:-3\r\n", "none", ItemKind::error},
+		{"$0\r\n\r\n$2\r\n-2\r\n", "none", ItemKind::error},
+		{"$0\r\n\r\n-ERR no\r\n", "none", ItemKind::error},
+		{"$0\r\n\r\n$-1\r\n", "none", ItemKind::error},
+		{":0\r\n:-2\r\n", "none", ItemKind::error},
+		{"*0\r\n:-2\r\n", "none", ItemKind::error},
+		{"+\r\n:-2\r\n", "none", ItemKind::error},
+	};
+	for (const auto &one : cases) {
+		FakeServer server;
+		server.script("EXEC", 0, {std::string("*2\r\n") + one.exec});
+		server.script("TYPE", 0, {std::string("+") + one.type + "\r\n"});
+		Feed feed(server.endpoint(), "sess:", server, patient());
+		feed.connect();
+		feed.mark("a");
+		EXPECT_EQ(feed.fetch(1)[0].kind, one.kind) << one.exec << one.type;
+	}
+}
+
+// The same of a value that is too long to be read at once.
+TEST(HostileFeed, ALongValueThatChangesMeanwhileIsNoFalseAbsence) {
+	const struct {
+		const char *exec;
+		ItemKind kind;
+	} cases[] = {
+		{"*1\r\n$-1\r\n:-2\r\n", ItemKind::absent},
+		{"*1\r\n$0\r\n\r\n:-2\r\n", ItemKind::error},
+		{"*1\r\n$-1\r\n:-1\r\n", ItemKind::error}, // TYPE says string
+		{"*1\r\n$1\r\n1\r\n:-1\r\n", ItemKind::value},
+		{"-ERR no\r\n:-2\r\n", ItemKind::error},
+	};
+	for (const auto &one : cases) {
+		FakeServer server;
+		server.values = {{"sess:a", "a long value"}};
+		server.script("EXEC", 1, {std::string("*2\r\n") + one.exec});
+		FeedLimits limits = patient();
+		limits.small_bytes = 4;
+		Feed feed(server.endpoint(), "sess:", server, limits);
+		feed.connect();
+		feed.mark("a");
+		EXPECT_EQ(feed.fetch(1)[0].kind, one.kind) << one.exec;
+	}
 }
 
 TEST(HostileFeed, WaitsForARedisThatIsNotReady) {

@@ -176,7 +176,9 @@ std::string FakeServer::reply(Client &client, const std::vector<std::string> &co
 	const auto value = command.size() > 1 ? values.find(command[1]) : values.end();
 	const bool known = value != values.end();
 	if (name == "PING")
-		return client.subscribed ? "*2\r\n" + bulk("pong") + bulk(command.at(1)) : "+PONG\r\n";
+		return client.subscribed ? "*2\r\n" + bulk("pong") + bulk(command.at(1))
+			: command.size() > 1 ? bulk(command[1])
+								 : "+PONG\r\n";
 	if (name == "INFO")
 		return bulk(info);
 	if (name == "CLIENT" && command[1] == "ID")
@@ -184,10 +186,15 @@ std::string FakeServer::reply(Client &client, const std::vector<std::string> &co
 	if (name == "CLIENT" && command[1] == "TRACKINGINFO")
 		return "*6\r\n" + bulk("flags") + "*2\r\n" + bulk("on") + bulk("bcast") + bulk("redirect") +
 			number(7) + bulk("prefixes") + "*0\r\n";
-	if (name == "SUBSCRIBE") {
+	if (name == "SUBSCRIBE" || name == "PSUBSCRIBE") {
 		client.subscribed = true;
-		return "*3\r\n" + bulk("subscribe") + bulk(command[1]) + number(1);
+		return "*3\r\n" + bulk(name == "SUBSCRIBE" ? "subscribe" : "psubscribe") +
+			bulk(command[1]) + number(1);
 	}
+	if (name == "CONFIG")
+		return "*2\r\n" + bulk(command.at(2)) + bulk(announced);
+	if (name == "GETRANGE")
+		return bulk(known ? value->second.substr(0, std::stoul(command.at(3)) + 1) : "");
 	if (name == "STRLEN")
 		return number(known ? static_cast<long long>(value->second.size()) : 0);
 	if (name == "PEXPIRETIME")

@@ -36,6 +36,7 @@ public:
 	void push(const std::string &bytes);
 
 	std::map<std::string, std::string> values;
+	std::string announced;        // notify-keyspace-events
 	std::vector<std::string> log; // names of the commands received
 	std::string info = "redis_version:7.0.15\r\nrun_id:r1\r\nrole:master\r\nmaster_replid:m1\r\n"
 					   "loading:0\r\nasync_loading:0\r\n";

@@ -1,10 +1,12 @@
 // Measures the feed against a Redis of its own: a comparison of many keys, fetching, and the memory
 // that large values take. Not a test: prints numbers. Arguments: keys, bytes per value.
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "redis/feed.h"
 #include "support/redis_server.h"
@@ -31,6 +33,7 @@ std::size_t drain(redis::Feed &feed) {
 	std::size_t count = 0;
 	while (feed.dirty() > 0) {
 		count += feed.fetch(redis::kMaxFetch).size();
+		feed.prefetch(redis::kMaxFetch);
 		feed.commit();
 	}
 	return count;
@@ -70,6 +73,49 @@ int main(int argc, char **argv) {
 	took = seconds_since(start);
 	std::printf("fetch: %zu keys of %zu bytes in %.2f s, %.0f keys/s\n", fetched, bytes, took,
 		static_cast<double>(fetched) / took);
+
+	limits.scan_backlog = 10'000;
+	redis::Feed comparing(server.endpoint(), "sess:", waiter, limits);
+	comparing.connect();
+	start = redis::Feed::Clock::now();
+	comparing.begin_comparison();
+	std::size_t compared = 0;
+	for (;;) {
+		const bool more = comparing.scan_step();
+		compared += comparing.fetch(redis::kMaxFetch).size();
+		comparing.prefetch(redis::kMaxFetch);
+		comparing.commit();
+		if (!more)
+			break;
+	}
+	compared += drain(comparing);
+	took = seconds_since(start);
+	std::printf("scan and fetch: %zu keys in %.2f s, %.0f keys/s\n", compared, took,
+		static_cast<double>(compared) / took);
+
+	start = redis::Feed::Clock::now();
+	std::size_t pushed = 0;
+	for (int i = 0; i < keys; i++)
+		comparing.mark(std::to_string(i));
+	double pushing = 0;
+	while (pushed < static_cast<std::size_t>(keys)) { // each comes back as an echo
+		const auto items = comparing.fetch(redis::kMaxFetch);
+		comparing.prefetch(redis::kMaxFetch);
+		std::vector<redis::Push> pushes;
+		for (std::size_t i = 0; i < items.size(); i++)
+			pushes.push_back({i, false, value, items[i].expire_ms + 1000});
+		std::vector<redis::PushResult> results(items.size());
+		std::string refusal;
+		const auto begun = redis::Feed::Clock::now();
+		comparing.push(pushes, results, &refusal);
+		pushing += seconds_since(begun);
+		pushed += static_cast<std::size_t>(
+			std::count(results.begin(), results.end(), redis::PushResult::done));
+		comparing.commit();
+	}
+	took = seconds_since(start);
+	std::printf("fetch and push: %zu keys in %.2f s, %.0f keys/s; of that pushing %.2f s\n", pushed,
+		took, static_cast<double>(pushed) / took, pushing);
 
 	std::printf("memory before large values: %ld MB\n", status_megabytes("VmRSS"));
 	const std::string large(5'000'000, 'l');
