@@ -19,7 +19,10 @@ CXX_STANDARD = -std=c++20
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wno-register $(if $(WERROR),-Werror)
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server)
 PG_CXXFLAGS = $(CXX_STANDARD) $(WARNINGS) $(EXTRA_CXXFLAGS)
-SHLIB_LINK = -lhiredis -lz $(EXTRA_SHLIB_LINK)
+# hiredis has TLS from 1.0 on, in a library of its own.
+HIREDIS_TLS = $(shell printf '\043include <hiredis/hiredis_ssl.h>\n\043include <openssl/ssl.h>\n' | \
+	$(CXX) -E -x c++ - >/dev/null 2>&1 && echo -lhiredis_ssl -lssl -lcrypto)
+SHLIB_LINK = -lhiredis $(HIREDIS_TLS) -lz $(EXTRA_SHLIB_LINK)
 # Link with the C++ driver, so that the C++ runtime is linked too.
 override COMPILER = $(CXX) $(CXXFLAGS)
 

@@ -101,6 +101,9 @@ redis::Endpoint make_endpoint(const FeedOptions &options) {
 	endpoint.username = text_or_empty(options.username);
 	endpoint.password = text_or_empty(options.password);
 	endpoint.tls = options.tls;
+	endpoint.tls_ca_file = text_or_empty(options.tls_ca_file);
+	endpoint.tls_cert_file = text_or_empty(options.tls_cert_file);
+	endpoint.tls_key_file = text_or_empty(options.tls_key_file);
 	endpoint.connect_timeout = std::chrono::milliseconds(options.connect_timeout_ms);
 	endpoint.command_timeout = std::chrono::milliseconds(options.command_timeout_ms);
 	return endpoint;
@@ -109,7 +112,9 @@ redis::Endpoint make_endpoint(const FeedOptions &options) {
 bool same(const redis::Endpoint &a, const redis::Endpoint &b) {
 	return a.host == b.host && a.port == b.port && a.path == b.path && a.database == b.database &&
 		a.username == b.username && a.password == b.password && a.tls == b.tls &&
-		a.connect_timeout == b.connect_timeout && a.command_timeout == b.command_timeout;
+		a.tls_ca_file == b.tls_ca_file && a.tls_cert_file == b.tls_cert_file &&
+		a.tls_key_file == b.tls_key_file && a.connect_timeout == b.connect_timeout &&
+		a.command_timeout == b.command_timeout;
 }
 
 FeedMode mode_of(redis::Mode mode) {

@@ -43,6 +43,9 @@ struct FeedOptions {
 	const char *username;
 	const char *password;
 	const char *prefix;
+	const char *tls_ca_file;
+	const char *tls_cert_file;
+	const char *tls_key_file;
 };
 
 enum class FeedItemKind : std::uint8_t { absent, value, other_type, too_large, error };

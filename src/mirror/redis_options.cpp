@@ -353,7 +353,8 @@ void load_redis_options(const char *server_name, Oid table_owner, RedisOptions *
 FeedOptions feed_options(const RedisOptions *options, const char *prefix) {
 	return {options->host, options->port, options->path, options->database, options->tls,
 		options->connect_timeout_ms, options->command_timeout_ms, options->username,
-		options->password, prefix};
+		options->password, prefix, options->tls_ca_file, options->tls_cert_file,
+		options->tls_key_file};
 }
 
 void forget_password(RedisOptions *options) {

@@ -138,12 +138,14 @@ Error server_error(const redisReply &reply, std::string_view doing, Show show) {
 
 Connection::Connection(const Endpoint &endpoint, Waiter &waiter)
 	: waiter_(waiter), command_timeout_(endpoint.command_timeout) {
-	if (endpoint.tls && !kTlsSupported)
-		throw Error(ErrorKind::unsupported, "this build has no TLS for connections to Redis");
+	if (endpoint.tls)
+		tls_ = std::make_unique<Tls>(endpoint);
 	if (endpoint.path.empty())
 		connect_tcp(endpoint);
 	else
 		connect_unix(endpoint);
+	if (tls_)
+		tls_->start(context_.get(), waiter_, endpoint.connect_timeout);
 	guard_arrays();
 	log_in(endpoint);
 }

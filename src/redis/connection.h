@@ -17,6 +17,7 @@
 
 #include "redis/endpoint.h"
 #include "redis/error.h"
+#include "redis/tls.h"
 #include "redis/waiter.h"
 
 #include "core/cpp_only.h"
@@ -114,6 +115,7 @@ private:
 	[[noreturn]] void fail_with_context(std::string_view doing);
 
 	Waiter &waiter_;
+	std::unique_ptr<Tls> tls_;                // likewise
 	std::unique_ptr<ArrayGuard> array_guard_; // used by the context until the very end
 	std::unique_ptr<redisContext, ContextDeleter> context_;
 	std::chrono::milliseconds command_timeout_;

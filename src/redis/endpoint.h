@@ -1,6 +1,8 @@
 // Where a Redis is and how to get in.
 #pragma once
 
+#include <hiredis/hiredis.h>
+
 #include <chrono>
 #include <iosfwd>
 #include <string>
@@ -11,8 +13,15 @@ namespace session_store::redis {
 
 inline constexpr int kDefaultPort = 6379;
 
+// hiredis has TLS from 1.0 on, in a library of its own, and OpenSSL does it.
+#if HIREDIS_MAJOR >= 1 && __has_include(<hiredis/hiredis_ssl.h>) && __has_include(<openssl/ssl.h>)
+#define SESSION_STORE_TLS 1
+#else
+#define SESSION_STORE_TLS 0
+#endif
+
 // Whether this build can speak TLS. Asking for it where it cannot is Error kind unsupported.
-inline constexpr bool kTlsSupported = false;
+inline constexpr bool kTlsSupported = SESSION_STORE_TLS != 0;
 
 struct Endpoint {
 	std::string host = "localhost"; // not used when path is set
@@ -22,6 +31,9 @@ struct Endpoint {
 	std::string username; // empty: AUTH with the password alone
 	std::string password; // empty together with username: no AUTH
 	bool tls = false;
+	std::string tls_ca_file;   // empty: what the system trusts
+	std::string tls_cert_file; // empty: no certificate of our own
+	std::string tls_key_file;
 	std::chrono::milliseconds connect_timeout{3000};
 	std::chrono::milliseconds command_timeout{3000}; // longest silence of Redis within a command
 
