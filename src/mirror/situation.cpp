@@ -25,7 +25,7 @@ bool has_expired(TimestampTz expire, const MirrorStance *stance, TimestampTz now
 }
 
 Bases find_bases(const MirrorRow *row, const MirrorStance *stance, TimestampTz now) {
-	Bases bases = {false, false, false, true, false};
+	Bases bases = {false, false, false, true, true};
 	const bool holds_value = row->judged.state == core::RedisState::value;
 	int64 digest = 0;
 	bool digested = false;
@@ -33,11 +33,11 @@ Bases find_bases(const MirrorRow *row, const MirrorStance *stance, TimestampTz n
 		const OutboxRow *pending = &row->pending[i];
 		if (!pending->has_base) {
 			bases.absence = true;
-			bases.mine_payload = false;
+			bases.mine_payload = bases.mine_expiry = false;
 			continue;
 		}
 		bases.absence |= has_expired(pending->base_expire, stance, now);
-		bases.mine_expiry |= row->in_table && pending->base_expire == row->expire;
+		bases.mine_expiry &= row->in_table && pending->base_expire == row->expire;
 		if (holds_value)
 			bases.expiry |= pending->base_expire == row->judged.expire;
 		if (!pending->has_digest)
