@@ -209,5 +209,37 @@ TEST(Decide, OverAllInputsErrorsRetryAndDirectionsAreGivenExactlyWithWrites) {
 	});
 }
 
+TEST(Decide, ASessionRenewedAfterItsLogoutIsPushedWhateverRedisHolds) {
+	for (const auto owner : {Owner::redis, Owner::postgres}) {
+		Situation s;
+		s.postgres = PostgresState::live;
+		s.pending = Pending::renewed;
+		s.owner = owner;
+		for (const auto redis : {RedisState::absent, RedisState::rejected}) {
+			s.redis = redis;
+			EXPECT_EQ(decide(s), kPush);
+		}
+		s.redis = RedisState::other_type;
+		EXPECT_EQ(decide(s), kReject);
+	}
+}
+
+TEST(Decide, WhatRedisHoldsIsRejectedWhereNothingHereWasChanged) {
+	for (const auto owner : {Owner::redis, Owner::postgres})
+		for (const auto postgres : {PostgresState::absent, PostgresState::live}) {
+			Situation s;
+			s.postgres = postgres;
+			s.owner = owner;
+			for (const auto redis : {RedisState::rejected, RedisState::other_type}) {
+				s.redis = redis;
+				EXPECT_EQ(decide(s), kReject);
+			}
+			s.redis = RedisState::rejected;
+			s.continuity = Continuity::broken;
+			const bool wins = owner == Owner::postgres && postgres == PostgresState::live;
+			EXPECT_EQ(decide(s), wins ? kPush : kReject);
+		}
+}
+
 } // namespace
 } // namespace session_store::core
