@@ -4,7 +4,7 @@
 #include <hiredis/hiredis.h>
 
 #include <chrono>
-#include <memory>
+#include <string>
 
 #include "redis/endpoint.h"
 #include "redis/waiter.h"
@@ -29,8 +29,10 @@ public:
 	void start(redisContext *context, Waiter &waiter, std::chrono::milliseconds timeout);
 
 private:
+#if SESSION_STORE_TLS
 	std::string host_;
 	ssl_ctx_st *context_ = nullptr;
+#endif
 };
 
 } // namespace session_store::redis
