@@ -37,6 +37,13 @@ using std::chrono::milliseconds;
 		"TLS: " + doing + (reason ? std::string(": ") + reason : std::string()));
 }
 
+[[noreturn]] void fail_handshake(const SSL *ssl) {
+	const long verified = SSL_get_verify_result(ssl);
+	if (verified != X509_V_OK)
+		fail(std::string("certificate of Redis: ") + X509_verify_cert_error_string(verified));
+	fail("the handshake with Redis failed");
+}
+
 bool is_address(const std::string &host) {
 	unsigned char bytes[sizeof(in6_addr)];
 	return inet_pton(AF_INET, host.c_str(), bytes) == 1 ||
@@ -59,11 +66,7 @@ void shake_hands(SSL *ssl, int fd, Waiter &waiter, milliseconds timeout) {
 			return;
 		const int error = SSL_get_error(ssl, result);
 		if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
-			const long verified = SSL_get_verify_result(ssl);
-			if (verified != X509_V_OK)
-				fail(std::string("certificate of Redis: ") +
-					X509_verify_cert_error_string(verified));
-			fail("the handshake with Redis failed");
+			fail_handshake(ssl);
 		}
 		const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
 		if (left <= milliseconds::zero())
@@ -109,17 +112,14 @@ void Tls::start(redisContext *context, Waiter &waiter, milliseconds timeout) {
 		fail("no connection");
 	try {
 		check_name(ssl, host_);
-		SSL_set_connect_state(ssl);
-		SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-		if (SSL_set_fd(ssl, context->fd) != 1)
-			fail("no socket");
-		shake_hands(ssl, context->fd, waiter, timeout);
-		if (redisInitiateSSL(context, ssl) != REDIS_OK) // takes it over when it succeeds
-			fail("could not hand the connection over");
+		// Takes it over when it succeeds, and only begins the handshake, since nothing blocks.
+		if (redisInitiateSSL(context, ssl) != REDIS_OK)
+			fail_handshake(ssl);
 	} catch (...) {
 		SSL_free(ssl);
 		throw;
 	}
+	shake_hands(ssl, context->fd, waiter, timeout);
 }
 
 #else
