@@ -20,6 +20,9 @@ SELECT last_value, is_called FROM session_store.registry_id;
 SELECT to_jsonb(s) FROM public.sessions s ORDER BY sid;
 SELECT to_jsonb(s) FROM shop.raw s ORDER BY sid;
 SELECT to_jsonb(s) FROM shop."Odd ""name""" s ORDER BY sid;
+SELECT to_jsonb(s), tableoid::regclass FROM public.parted s ORDER BY sid;
+SELECT t.relid::regclass::text, t.level, pg_get_expr(c.relpartbound, c.oid), array(SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = c.oid ORDER BY 1)
+	FROM pg_partition_tree('public.parted') t JOIN pg_class c ON c.oid = t.relid ORDER BY 1;
 SELECT count(*) FROM public.mirrored;
 SELECT c.oid::regclass, r.rolname, c.relacl, c.reloptions, array(SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = c.oid ORDER BY 1)
 	FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner JOIN session_store.stores s ON s.relation = c.oid ORDER BY s.store;
@@ -71,6 +74,7 @@ SELECT session_store.create_store();
 SELECT session_store.create_store('raw', 'bytea', table_schema => 'shop');
 SELECT session_store.create_store('moved');
 SELECT session_store.create_store('mirrored');
+SELECT session_store.create_store('parted', partition_interval => '7 days');
 ALTER TABLE moved RENAME TO "Odd ""name""";
 ALTER TABLE "Odd ""name""" SET SCHEMA shop;
 SELECT session_store.grant_app('app_client');
@@ -86,6 +90,8 @@ SELECT session_store.upsert('forever', '{}', expire => 'infinity'), session_stor
 SELECT session_store.upsert(E'back\\slash, "quote" and ünïcode', '{}');
 SELECT session_store.upsert_bytes('s', '\x00ff5c0a', store => 'raw');
 SELECT session_store.upsert('s', '{}', store => 'moved');
+SELECT session_store.upsert('p' || i, '{}', ttl => i * '1 day'::interval, store => 'parted') FROM generate_series(1, 20) i;
+SELECT session_store.upsert('forever', '{}', expire => 'infinity', store => 'parted');
 SQL
 
 command_ok([ 'pg_dumpall', server($source), '--roles-only', '-f', "$dumps/roles.sql" ], 'roles are dumped');
@@ -116,6 +122,15 @@ SELECT session_store.create_store('new') \g /dev/null
 UPDATE session_store.stores SET touch_granularity = '5 s' WHERE store = 'new' RETURNING 1;
 SELECT store, default_ttl = '1 day' FROM session_store.stores WHERE store = 'new';
 SQL
+
+# A partitioned store goes on as well: one row a sid, and moves.
+is($target->safe_psql('app', <<'SQL', extra_params => [ '-U', 'app_owner' ]), "t|t\nt\nt", 'a partitioned store goes on');
+SELECT session_store.touch('p1', ttl => '20 days', store => 'parted'), session_store.get('p1', 'parted') IS NOT NULL;
+UPDATE parted SET expire = now() + '2 days' WHERE sid = 'forever' RETURNING session_store.upsert('p3', '{}', store => 'parted') > 0;
+SELECT count(*) = count(DISTINCT sid) FROM parted;
+SQL
+$target->psql('app', "INSERT INTO parted (sid, sess, expire) VALUES ('p2', '{}', now() + '30 days')", stderr => \my $refused);
+like($refused, qr/has a session of that sid already/, 'and refuses a second row');
 
 # The copy of the mirrored store waits. A cleanup shows that the supervisor has looked at the stores.
 my $soon = "UPDATE session_store.stores SET cleanup_interval = '10 ms' WHERE store = 'raw'";

@@ -204,7 +204,11 @@ StepResult empty_partition(void *argument) {
 	table_close(partition, NoLock);
 	if (is_empty)
 		return StepResult::in_the_way;
+	// No trigger is to take it for a TRUNCATE of somebody's.
+	const int level = NewGUCNestLevel();
+	set_for_move("session_replication_role", "replica");
 	execute_ddl(psprintf("TRUNCATE ONLY %s", qualified_name(step->partition)));
+	AtEOXact_GUC(false, level);
 	note_action(step->store, step->partition, "emptied, to be dropped when the table is free");
 	return StepResult::done;
 }

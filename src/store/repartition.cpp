@@ -196,7 +196,7 @@ StepResult swap(void *argument) {
 	while (copy_changes(step, kMostChangesInSwap) > 0)
 		;
 	if (!step->state.copied_all)
-		return StepResult::in_the_way; // truncated just now
+		return StepResult::done; // truncated just now: copying begins anew
 	copy_rights(step);
 	const char *name = pstrdup(get_rel_name(step->state.source));
 	execute_ddl(psprintf("ALTER TABLE %s RENAME TO %s", qualified_name(step->state.source),

@@ -1,0 +1,92 @@
+# A repartition that is interrupted by crashes of the server, at every phase and at random, under
+# traffic: the store is whole each time, and in the end has the layout that was asked for.
+use strict;
+use warnings;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $rows = 20000;
+my $node = PostgreSQL::Test::Cluster->new('crash');
+$node->init;
+$node->append_conf('postgresql.conf', <<'CONF');
+shared_preload_libraries = 'session_store'
+log_statement = none
+CONF
+$node->start;
+$node->safe_psql('postgres', <<SQL);
+CREATE EXTENSION session_store;
+SELECT session_store.create_store();
+SELECT count(session_store.upsert('s' || i, jsonb_build_object('i', i), ttl => (2 + i % 90) * '1 hour'::interval))
+	FROM generate_series(1, $rows) i;
+SELECT session_store.upsert('forever', '{"i": 0}', expire => 'infinity');
+CREATE TABLE written (sid text PRIMARY KEY, n int);
+SQL
+
+# What must be there whatever happened: every session, and every write that was acknowledged.
+sub whole
+{
+	my ($name) = @_;
+	is($node->safe_psql('postgres', <<SQL), "1|0|0|0", $name);
+SELECT count(*) FILTER (WHERE sid = 'forever'), count(*) FILTER (WHERE sid LIKE 's%') - $rows, count(*) - count(DISTINCT sid),
+	(SELECT count(*) FROM written w LEFT JOIN sessions s USING (sid) WHERE (s.sess ->> 'n')::int IS DISTINCT FROM w.n) FROM sessions
+SQL
+}
+
+my $round = 0;
+sub write_some
+{
+	$round++;
+	$node->psql('postgres', <<SQL);
+SELECT session_store.upsert('s' || i, jsonb_build_object('n', $round), ttl => (1 + (i + $round) % 90) * '1 hour'::interval) FROM generate_series(1, $rows, 997) i;
+INSERT INTO written SELECT 's' || i, $round FROM generate_series(1, $rows, 997) i ON CONFLICT (sid) DO UPDATE SET n = excluded.n
+SQL
+}
+
+sub crash
+{
+	$node->stop('immediate');
+	$node->start;
+}
+
+# Begins or goes on with a repartition, and crashes the server once the condition holds.
+sub interrupt
+{
+	my ($interval, $condition) = @_;
+	my ($out, $err) = ('', '');
+	my $call = IPC::Run::start([ 'psql', '-X', '-h', $node->host, '-p', $node->port, '-c', "CALL session_store.repartition('sessions', $interval)", 'postgres' ],
+		'>', \$out, '2>', \$err);
+	for (1 .. 5000)
+	{
+		my $reached = $node->safe_psql('postgres', "SELECT ($condition) OR NOT EXISTS (SELECT FROM session_store.repartitions) AND EXISTS (SELECT FROM session_store.stores WHERE partition_interval IS NOT DISTINCT FROM $interval\::interval)");
+		last if $reached eq 't';
+	}
+	crash();
+	$call->finish;
+}
+
+my $state = 'SELECT FROM session_store.repartitions WHERE';
+for my $interval ("'1 day'", "'6 hours'", 'NULL')
+{
+	interrupt($interval, "EXISTS ($state phase = 'made')");
+	whole("the table is made, for $interval");
+	write_some();
+	for my $part (1, 4, 8)
+	{
+		interrupt($interval, "EXISTS ($state phase = 'copying' AND copied >= $rows * $part / 10)");
+		write_some();
+		whole("some is copied, for $interval");
+	}
+	interrupt($interval, "EXISTS ($state copied_all OR phase = 'swapped')");
+	whole("all is copied, for $interval");
+	write_some();
+	$node->safe_psql('postgres', "CALL session_store.repartition('sessions', $interval)");
+	whole("and the end, for $interval");
+	is($node->safe_psql('postgres', "SELECT partition_interval IS NOT DISTINCT FROM $interval\::interval FROM session_store.stores"), 't', 'the layout is the one asked for');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE (relname LIKE 'sessions\\_new%' OR relname LIKE 'sessions\\_old%') AND relkind IN ('r', 'p')"), 0, 'no table is left over');
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM session_store.tombstones'), 0, 'nobody was logged out');
+}
+
+$node->stop;
+done_testing();
