@@ -145,10 +145,18 @@ void drop_proof(const MakeStep *step) {
 		psprintf("ALTER TABLE %s DROP CONSTRAINT %s", qualified_name(step->catch_all), kProof));
 }
 
+// Somebody else may have made it before we had the lock.
+bool is_still_missing(const MakeStep *step) {
+	table_close(open_store_table(step->store, AccessShareLock), NoLock);
+	core::PartitionRange range;
+	return find_missing_range(step->store, &range) && range == step->range;
+}
+
 StepResult make_partition(void *argument) {
 	auto *step = static_cast<MakeStep *>(argument);
 	step->work->partition = create_detached_partition(step->table, step->range);
 	if (!lock_for_ddl(step->table, ShareUpdateExclusiveLock, step->wait_ms) ||
+		!is_still_missing(step) ||
 		!lock_for_ddl(step->catch_all, AccessExclusiveLock, step->wait_ms))
 		return StepResult::in_the_way;
 	if (count_waiting(step) > kMostMovedAtOnce) {
@@ -185,10 +193,15 @@ struct DropStep {
 	int wait_ms;
 };
 
+// Somebody else may have dropped it before we had the lock.
+bool is_gone(Oid partition) {
+	return !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(partition));
+}
+
 StepResult drop_partition(void *argument) {
 	auto *step = static_cast<DropStep *>(argument);
 	if (!lock_for_ddl(step->table, AccessExclusiveLock, step->wait_ms) ||
-		!lock_for_ddl(step->partition, AccessExclusiveLock, 0))
+		!lock_for_ddl(step->partition, AccessExclusiveLock, 0) || is_gone(step->partition))
 		return StepResult::in_the_way;
 	execute_ddl(psprintf("DROP TABLE %s", qualified_name(step->partition)));
 	note_action(step->store, step->partition, nullptr);
@@ -197,7 +210,7 @@ StepResult drop_partition(void *argument) {
 
 StepResult empty_partition(void *argument) {
 	auto *step = static_cast<DropStep *>(argument);
-	if (!lock_for_ddl(step->partition, AccessExclusiveLock, 0))
+	if (!lock_for_ddl(step->partition, AccessExclusiveLock, 0) || is_gone(step->partition))
 		return StepResult::in_the_way;
 	Relation partition = table_open(step->partition, NoLock);
 	bool is_empty = RelationGetNumberOfBlocks(partition) == 0;
