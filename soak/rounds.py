@@ -88,7 +88,7 @@ class Soak:
 		try:
 			faults.FAULTS[name](self.world)
 		except faults.ERRORS as error:
-			self.say(f"{name} was cut short by another fault: {str(error).splitlines()[0]}")
+			self.say(f"{name} was cut short or refused: {str(error).splitlines()[0]}")
 			faults.mend(self.world)
 
 	def settle(self, names):
