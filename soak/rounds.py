@@ -109,7 +109,18 @@ class Soak:
 				deadline = started + self.world.options.patience
 			time.sleep(0.05)
 		self.judge(names, found, took)
+		self.wait_in_sync(names)
 		return found is not None and not found.differences
+
+	def wait_in_sync(self, names):
+		"""A comparison may still be under way: what is written in it is not what is tested."""
+		deadline = time.monotonic() + self.world.options.patience
+		while not (self.world.status() or ("",))[0].startswith("in sync"):
+			if time.monotonic() > deadline:
+				self.trouble["never in sync"] += 1
+				self.say(f"  not in sync: {self.world.status()}: {', '.join(names)}")
+				return
+			time.sleep(0.05)
 
 	def answer(self):
 		try:
