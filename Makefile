@@ -30,7 +30,7 @@ override COMPILER = $(CXX) $(CXXFLAGS)
 ON_BOTH_LAYOUTS = upsert touch expire destroy bytes merge users owner bad_input
 SPECS_ON_BOTH_LAYOUTS = upsert_upsert merge_merge expected_version_race touch_against_cleanup \
 	expire_user_against_upsert isolation_levels
-REGRESS = install stores upsert lookup touch expire destroy bytes merge users owner direct bad_input rights \
+REGRESS = install stores upsert insert lookup touch expire destroy bytes merge users owner direct bad_input rights \
 	redis_server mirror_requests status cleanup drop_extension \
 	partitions repartition partitioned_layout $(ON_BOTH_LAYOUTS)
 REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/preload.conf --encoding=UTF8
