@@ -67,7 +67,7 @@ Datum result_at(int column, bool *is_null) {
 // The tables that hold the rows of a table.
 List *leaves_of(Oid table) {
 	if (get_rel_relkind(table) != RELKIND_PARTITIONED_TABLE)
-		return list_make1_oid(table);
+		return lappend_oid(NIL, table);
 	return find_inheritance_children(table, NoLock);
 }
 
