@@ -36,6 +36,7 @@ struct Batch {
 	char **forced;   // by row: why it must be rejected, found out by an error
 	ApplyResult *result;
 	bool locking_table; // the table's lock was being waited for
+	bool carefully;     // something failed: the way that tells best what it is
 	size_t push_bytes;  // of the pushes so far
 };
 
@@ -153,7 +154,7 @@ void write_rows(Batch *batch, MirrorRow **rows, int count, Counts *counts) {
 			row->decision.payload != core::Direction::to_postgres;
 	});
 	const Chosen removals = choose(rows, count, removes_row);
-	insert_rows(target, inserts.rows, inserts.count);
+	insert_rows(target, inserts.rows, inserts.count, batch->carefully);
 	update_rows(target, updates.rows, updates.count);
 	touch_rows(target, touches.rows, touches.count);
 	remove_rows(target, removals.rows, removals.count);
@@ -324,7 +325,11 @@ bool apply_range(Batch *batch, int from, int to, FeedError *error) {
 	WorkerFailure why;
 	if (try_range(batch, from, to, &counts, &why))
 		return settle_range(batch, from, to, &counts, error);
+	const bool was_careful = batch->carefully;
+	batch->carefully = true;
 	const Trouble trouble = trouble_of(why.sqlstate);
+	if (!was_careful && trouble == Trouble::row)
+		return apply_range(batch, from, to, error);
 	if (trouble == Trouble::busy && (to - from == 1 || batch->locking_table))
 		return put_back(batch, from, to, error);
 	if (trouble == Trouble::table || (to - from == 1 && batch->forced[from] != nullptr)) {
@@ -411,7 +416,7 @@ bool apply_batch(const ApplyContext *context, const FeedItem *items, int count, 
 	FeedError *error) {
 	memset(result, 0, sizeof(*result));
 	MemoryContextReset(context->kept);
-	Batch batch = {context, &context->target->store, nullptr, nullptr, result, false, 0};
+	Batch batch = {context, &context->target->store, nullptr, nullptr, result, false, false, 0};
 	batch.rows = static_cast<MirrorRow *>(palloc0(count * sizeof(MirrorRow)));
 	batch.forced = static_cast<char **>(palloc0(count * sizeof(char *)));
 	for (int i = 0; i < count; i++) {

@@ -1,6 +1,7 @@
 // The statements that a mirror runs on a session table, prepared once.
 #include "mirror/rows.h"
 
+#include "store/bulk_insert.h"
 #include "store/write_origin.h"
 
 namespace session_store {
@@ -139,6 +140,20 @@ void write_payloads(const MirrorTarget *target, RowPlan which, MirrorRow **rows,
 	execute_as_mirror(target, which, values);
 }
 
+// False when the table is not one for that.
+bool insert_at_once(const MirrorTarget *target, MirrorRow **rows, int count) {
+	Relation table = table_open(target->store.relation, RowExclusiveLock);
+	Store *store = find_store_of(table);
+	auto *sessions = static_cast<NewSession *>(palloc(count * sizeof(NewSession)));
+	for (int i = 0; i < count; i++)
+		sessions[i] = {rows[i]->judged.sid, rows[i]->judged.sess, rows[i]->judged.expire};
+	const bool done =
+		store != nullptr && insert_many(store, table, sessions, count, GetCurrentTimestamp());
+	pfree(sessions);
+	table_close(table, NoLock);
+	return done;
+}
+
 std::string_view text_view(Datum value) {
 	const auto *bytes = DatumGetTextPP(value);
 	return {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
@@ -184,8 +199,8 @@ void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int c
 	}
 }
 
-void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count) {
-	if (count == 0)
+void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count, bool carefully) {
+	if (count == 0 || (!carefully && insert_at_once(target, rows, count)))
 		return;
 	write_payloads(target, target->is_partitioned ? RowPlan::insert_partitioned : RowPlan::insert,
 		rows, count);

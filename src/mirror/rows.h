@@ -62,8 +62,9 @@ enum class RowPlan : uint8_t {
 // Sets in_table, sess and expire of the rows that are there; with RowPlan::lock only of those that
 // nobody else holds locked, which are then locked by us. Rows without a valid sid are left out.
 void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count);
-// Inserts what Redis holds. ERROR serialization_failure when somebody else was faster.
-void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count);
+// Inserts what Redis holds. ERROR serialization_failure when somebody else was faster; unless
+// `carefully`, that may be unique_violation.
+void insert_rows(const MirrorTarget *target, MirrorRow **rows, int count, bool carefully);
 // Writes payload and expiry of rows that are there, each from the side that the decision says.
 void update_rows(const MirrorTarget *target, MirrorRow **rows, int count);
 // Writes the expiry alone.

@@ -314,6 +314,8 @@ void take_turn() {
 	if (mirror->leaving && GetCurrentTimestamp() >= mirror->leaves_at)
 		leave_mirror();
 	feed_state(&feed);
+	if (feed.connected && (busy || feed.dirty == 0))
+		mirror->feed_failures = 0;
 	if (!busy && feed.connected)
 		idle(&error);
 }

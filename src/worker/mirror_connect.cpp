@@ -47,6 +47,7 @@ bool configure() {
 	if (!try_worker_transaction(
 			"session_store mirror: reading options", read_options, &options, &failure)) {
 		drop_feed();
+		mirror->feed_failures++;
 		set_failure(&mirror->target.store, MirrorState::failing, failure.message);
 		return false;
 	}
@@ -55,8 +56,10 @@ bool configure() {
 	bool made = false;
 	const bool configured = feed_configure(&feed, latch_waiter(), &made, &error);
 	forget_password(&options);
-	if (!configured)
+	if (!configured) {
+		mirror->feed_failures++;
 		set_failure(&mirror->target.store, MirrorState::failing, error.message);
+	}
 	if (configured && made) {
 		// What the old feed had found dirty is lost.
 		reset_outbox_reader(&mirror->outbox);
@@ -116,6 +119,7 @@ void note_feed_error(const FeedError *error) {
 	mirror->barrier.pinged = false;
 	if (error->kind == FeedFailure::interrupted)
 		return;
+	mirror->feed_failures++;
 	set_failure(&mirror->target.store,
 		error->kind == FeedFailure::not_ready ? MirrorState::waiting : MirrorState::failing,
 		error->message);
@@ -124,9 +128,12 @@ void note_feed_error(const FeedError *error) {
 void connect_mirror() {
 	abandon_comparison(&mirror->comparison);
 	mirror->barrier.pinged = false;
-	if (mirror->connect_failures == 0)
+	if (mirror->feed_failures == 0)
 		set_state(MirrorState::connecting, "connecting to Redis");
 	publish(true);
+	// What was lost once is tried again at once.
+	if (mirror->feed_failures > 1)
+		worker_wait(mirror_backoff_ms(mirror->feed_failures - 1));
 	bool connected = configure();
 	bool leased = false;
 	if (connected) {
@@ -138,14 +145,11 @@ void connect_mirror() {
 			leased = take_lease();
 	}
 	finish_wait();
-	if (leased) {
-		mirror->connect_failures = 0;
-		count_connect();
-		return;
-	}
-	mirror->connect_failures++;
 	publish(true);
-	worker_wait(connected ? kLeaseRetryMs : mirror_backoff_ms(mirror->connect_failures));
+	if (leased)
+		count_connect();
+	else if (connected)
+		worker_wait(kLeaseRetryMs);
 }
 
 void reconfigure_if_needed() {

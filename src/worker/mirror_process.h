@@ -44,7 +44,7 @@ struct Mirror {
 	bool continuity_broken; // until a comparison has answered it
 	bool refill_wanted;
 	bool mass_delete_allowed;
-	unsigned connect_failures;
+	unsigned feed_failures; // of the connection, since it was last of use
 	unsigned apply_failures;
 	unsigned compare_failures;
 	TimestampTz paused_until; // after a failure in the database
