@@ -3,13 +3,20 @@
 
 extern "C" {
 #include "catalog/pg_am.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
-#include "parser/parse_func.h"
 }
 
 namespace session_store {
 
 namespace {
+
+// Whoever owns the table need not have rights on our schema.
+Oid row_trigger_function() {
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("row_trigger"),
+		PointerGetDatum(buildoidvector(nullptr, 0)),
+		ObjectIdGetDatum(get_namespace_oid("session_store", true)));
+}
 
 bool is_our_trigger(const Trigger *trigger, Oid function) {
 	return trigger->tgfoid == function && TRIGGER_FOR_ROW(trigger->tgtype) &&
@@ -46,9 +53,7 @@ bool has_deferrable_index(Relation table) {
 } // namespace
 
 bool has_our_triggers_only(Relation table, DirectWrite write) {
-	List *name = lappend(NIL, makeString(pstrdup("session_store")));
-	name = lappend(name, makeString(pstrdup("row_trigger")));
-	Oid function = LookupFuncName(name, 0, nullptr, true);
+	const Oid function = row_trigger_function();
 	bool before = false;
 	bool after = false;
 	for (int i = 0; table->trigdesc != nullptr && i < table->trigdesc->numtriggers; i++) {
