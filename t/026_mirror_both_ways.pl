@@ -55,7 +55,7 @@ sub same_expiry
 # What PostgreSQL writes, by whatever statement.
 for my $owner ('dual_redis_primary', 'dual_pg_primary')
 {
-	sql("UPDATE session_store.registry SET phase = '$owner'");
+	sql("SELECT session_store.set_phase('sessions', '$owner', force => true)");
 	ok(wait_in_sync($node), "in sync in $owner");
 	sql(q{SELECT session_store.upsert('a', '{"n": 1}', ttl => '1 hour')});
 	value_becomes('a', '{"n": 1}', 'a new session reaches Redis');
@@ -105,6 +105,7 @@ for my $owner ('dual_redis_primary', 'dual_pg_primary')
 }
 
 # The same again in a circle: nothing is copied back and forth.
+is(sql(q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'all is copied');
 my $pushed = stat_mirror($node, 'pushed');
 my $applied = stat_mirror($node, 'applied');
 sql(q{SELECT session_store.upsert('quiet', '{"n": 1}', ttl => '1 hour')});
@@ -132,7 +133,7 @@ sub conflict
 for my $case (['dual_redis_primary', 'redis'], ['dual_pg_primary', 'postgres'])
 {
 	my ($phase, $winner) = @$case;
-	sql("UPDATE session_store.registry SET phase = '$phase'");
+	sql("SELECT session_store.set_phase('sessions', '$phase', force => true)");
 	ok(wait_in_sync($node), "in sync in $phase");
 	my $sid = "conflict_$winner";
 	conflict($sid,
