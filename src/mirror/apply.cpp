@@ -124,6 +124,7 @@ void lock_rows(Batch *batch, MirrorRow **rows, int count, TimestampTz now) {
 struct Counts {
 	int64 applied;
 	int64 unchanged;
+	int64 evictions;
 };
 
 // Somebody may have stored and ended the session between our look and our insert, which waits for
@@ -166,7 +167,7 @@ void write_rows(Batch *batch, MirrorRow **rows, int count, Counts *counts) {
 }
 
 // Tombstones and kept evictions that follow from the decisions.
-void write_about(Batch *batch, MirrorRow **rows, int count) {
+void write_about(Batch *batch, MirrorRow **rows, int count, Counts *counts) {
 	const int32 id = batch->store->id;
 	if (batch->store->logout_guard > 0) {
 		const Chosen ended =
@@ -183,11 +184,11 @@ void write_about(Batch *batch, MirrorRow **rows, int count) {
 			row->decision.action == core::Action::nothing;
 	});
 	keep_evictions(id, evicted.rows, evicted.count);
-	batch->result->kept_eviction |= evicted.count > 0;
 	const Chosen back = choose(rows, count, [](const MirrorRow *row) {
 		return row->evicted && (is_value(row) || !row->in_table || removes_row(row));
 	});
 	forget_evictions(id, back.rows, back.count);
+	counts->evictions = evicted.count - back.count;
 }
 
 void keep_rejects(Batch *batch, MirrorRow **rows, int count) {
@@ -255,7 +256,7 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 	settle_pending(batch, rows, count);
 	write_rows(batch, rows, count, counts);
 	leave_identity(&saved);
-	write_about(batch, rows, count);
+	write_about(batch, rows, count, counts);
 	keep_rejects(batch, rows, count);
 	MemoryContextSwitchTo(spi);
 	SPI_finish();
@@ -297,6 +298,7 @@ bool put_back(Batch *batch, int from, int to, FeedError *error) {
 bool settle_range(Batch *batch, int from, int to, const Counts *counts, FeedError *error) {
 	batch->result->applied += counts->applied;
 	batch->result->unchanged += counts->unchanged;
+	batch->result->evictions += counts->evictions;
 	for (int i = from; i < to; i++) {
 		const MirrorRow *row = &batch->rows[i];
 		if (leads_nowhere(row) && !put_back(batch, i, i + 1, error))

@@ -26,9 +26,9 @@ struct ApplyResult {
 	int64 conflicts;  // pushes that found Redis changed meanwhile
 	int64 unchanged;  // read and found equal
 	int64 held_redis; // deletes in Redis that wait for an answer
-	bool kept_eviction;
-	int put_back; // keys that somebody holds locked, or whose state was not known
-	bool failing; // something about the table itself stands in the way of all keys
+	int64 evictions;  // kept now, less those that are not any more
+	int put_back;     // keys that somebody holds locked, or whose state was not known
+	bool failing;     // something about the table itself stands in the way of all keys
 	char message[256];
 };
 

@@ -12,6 +12,7 @@
 // mirror says so, until the next comparison. Sessions whose end was seen as such are not concerned.
 #include "mirror/comparison.h"
 
+#include "mirror/pending.h"
 #include "mirror/rejects.h"
 #include "mirror/rows.h"
 #include "postgres/identity.h"
@@ -31,8 +32,24 @@ struct Slice {
 	const char *after;
 	MemoryContext context;
 	Datum *sids;
+	bool *missing; // the comparison has not met them, and they are not kept for an eviction
 	int count;
 };
+
+std::string_view sid_view(Datum sid) {
+	const auto *bytes = DatumGetTextPP(sid);
+	return {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
+}
+
+// Within the transaction, its result in the slice's context.
+void find_missing(Slice *slice) {
+	slice->missing = static_cast<bool *>(palloc0((slice->count + 1) * sizeof(bool)));
+	KeptEvictions kept = open_kept_evictions(slice->target->store.id);
+	for (int i = 0; i < slice->count; i++)
+		slice->missing[i] =
+			!feed_seen(sid_view(slice->sids[i])) && !is_kept_eviction(&kept, slice->sids[i]);
+	close_kept_evictions(&kept);
+}
 
 void read_slice(void *argument) {
 	auto *slice = static_cast<Slice *>(argument);
@@ -42,14 +59,10 @@ void read_slice(void *argument) {
 	MemoryContext spi = MemoryContextSwitchTo(slice->context);
 	slice->count =
 		walk_sids(slice->target, CStringGetTextDatum(slice->after), kSlice, &slice->sids);
+	find_missing(slice);
 	MemoryContextSwitchTo(spi);
 	SPI_finish();
 	leave_identity(&saved);
-}
-
-std::string_view sid_view(Datum sid) {
-	const auto *bytes = DatumGetTextPP(sid);
-	return {VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)};
 }
 
 constexpr const char *kReadMemory =
@@ -71,6 +84,8 @@ struct Ending {
 
 void write_memory(void *argument) {
 	const auto *ending = static_cast<Ending *>(argument);
+	// A crash must not make the next mirror answer again what was answered.
+	ForceSyncCommit();
 	const FeedIdentity *identity = &ending->comparison->identity;
 	Oid types[] = {INT4OID, TEXTOID, TEXTOID, INT8OID, INT8OID, BOOLOID};
 	Datum values[] = {Int32GetDatum(ending->store_id), CStringGetTextDatum(identity->run_id),
@@ -173,12 +188,12 @@ void count_missing(Comparison *comparison, const StoreSettings *store, std::stri
 
 StepResult walk(
 	Comparison *comparison, MirrorTarget *target, FeedError *error, WorkerFailure *failure) {
-	Slice slice = {target, comparison->after, CurrentMemoryContext, nullptr, 0};
+	Slice slice = {target, comparison->after, CurrentMemoryContext, nullptr, nullptr, 0};
 	if (!try_worker_transaction(kActivity, read_slice, &slice, failure))
 		return StepResult::database_failed;
 	for (int i = 0; i < slice.count; i++) {
 		const std::string_view sid = sid_view(slice.sids[i]);
-		if (feed_seen(sid))
+		if (!slice.missing[i])
 			continue;
 		if (comparison->stage == ComparisonStage::counting)
 			count_missing(comparison, &target->store, sid);
@@ -309,7 +324,7 @@ MirrorStance stance_of(const Comparison *comparison) {
 		return stance;
 	if (!comparison->judged || comparison->postgres.held)
 		stance.postgres_deletes = core::Deletes::held;
-	if (!comparison->prunes || comparison->redis.held)
+	if (!comparison->judged || comparison->redis.held)
 		stance.redis_deletes = core::Deletes::held;
 	return stance;
 }

@@ -1,7 +1,6 @@
 // Looking up what there is about sids beside their rows.
 #include "mirror/pending.h"
 
-#include "mirror/extension_scan.h"
 #include "postgres/identity.h"
 
 namespace session_store {
@@ -150,15 +149,26 @@ void remove_tombstones(int32 store_id, MirrorRow **rows, int count) {
 		store_id, rows, count);
 }
 
+KeptEvictions open_kept_evictions(int32 store_id) {
+	return {open_extension_scan("kept_evictions", "kept_evictions_pkey", 2), store_id};
+}
+
+bool is_kept_eviction(KeptEvictions *kept, Datum sid) {
+	look_up_sid(&kept->scan, kept->store_id, sid);
+	return next_row(&kept->scan);
+}
+
+void close_kept_evictions(KeptEvictions *kept) {
+	close_extension_scan(&kept->scan);
+}
+
 void read_evictions(int32 store_id, MirrorRow **rows, int count) {
 	if (count == 0)
 		return;
-	ExtensionScan scan = open_extension_scan("kept_evictions", "kept_evictions_pkey", 2);
-	for (int i = 0; i < count; i++) {
-		look_up_sid(&scan, store_id, rows[i]->judged.sid);
-		rows[i]->evicted = next_row(&scan);
-	}
-	close_extension_scan(&scan);
+	KeptEvictions kept = open_kept_evictions(store_id);
+	for (int i = 0; i < count; i++)
+		rows[i]->evicted = is_kept_eviction(&kept, rows[i]->judged.sid);
+	close_kept_evictions(&kept);
 }
 
 void keep_evictions(int32 store_id, MirrorRow **rows, int count) {

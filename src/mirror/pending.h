@@ -2,6 +2,7 @@
 // evictions that were kept.
 #pragma once
 
+#include "mirror/extension_scan.h"
 #include "mirror/outbox_reader.h"
 #include "mirror/rows.h"
 #include "postgres/pg.h"
@@ -28,5 +29,14 @@ void read_evictions(int32 store_id, MirrorRow **rows, int count);
 void keep_evictions(int32 store_id, MirrorRow **rows, int count);
 void forget_evictions(int32 store_id, MirrorRow **rows, int count);
 int64 count_evictions(int32 store_id);
+
+// One after another.
+struct KeptEvictions {
+	ExtensionScan scan;
+	int32 store_id;
+};
+KeptEvictions open_kept_evictions(int32 store_id);
+bool is_kept_eviction(KeptEvictions *kept, Datum sid);
+void close_kept_evictions(KeptEvictions *kept);
 
 } // namespace session_store

@@ -226,6 +226,7 @@ private:
 	ServerInfo read_info(std::size_t sections);
 	void meet_server(const std::string &run_id);
 	void poll_if_due();
+	void poll_now();
 	void poll(std::size_t sections);
 	void wait_for_pong();
 	std::chrono::milliseconds until_chores() const;

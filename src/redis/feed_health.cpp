@@ -121,8 +121,11 @@ void Feed::meet_server(const std::string &run_id) {
 
 // Once a second asks R who it is; hints cannot tell a swap or a change of replication.
 void Feed::poll_if_due() {
-	if (Clock::now() - polled_ < limits_.poll_interval)
-		return;
+	if (Clock::now() - polled_ >= limits_.poll_interval)
+		poll_now();
+}
+
+void Feed::poll_now() {
 	poll(kPolledSections);
 	polled_ = Clock::now();
 	counters_.database_keys = server_.database_keys;

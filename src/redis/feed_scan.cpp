@@ -31,7 +31,11 @@ unsigned Feed::begin_comparison() {
 	require_connected();
 	if (mode_ != Mode::tracking && Clock::now() - connected_at_ > kRetryTracking)
 		connect();
-	guarded([this] { forget_read_ahead(); });
+	// Who answers now, with its flushes and swaps, is whom the comparison is about: see identity().
+	guarded([this] {
+		forget_read_ahead();
+		poll_now();
+	});
 	seen_.emplace(random_seed(), limits_.filter_bytes);
 	cursor_ = "0";
 	scan_over_ = false;

@@ -185,7 +185,7 @@ bool confirm_absences(const FeedItem *items, int count, FeedError *error) {
 void take_result(const ApplyResult *result, int count) {
 	count_work(result);
 	mirror->comparison.redis_wanted += result->held_redis;
-	mirror->evictions += result->kept_eviction ? 1 : 0;
+	mirror->evictions += result->evictions;
 	if (result->failing) {
 		note_database_failure(&mirror->apply_failures, result->message);
 		return;
@@ -245,6 +245,7 @@ void watch_barrier(FeedError *error) {
 	}
 	if (!has_reached(barrier))
 		return;
+	publish(true);
 	report_barrier(MyDatabaseId, mirror->target.store.id, barrier->number);
 	barrier->number = 0;
 	if (mirror->leaving)
