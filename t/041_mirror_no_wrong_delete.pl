@@ -44,7 +44,7 @@ wait_equal($node, $redis, 'equal after FLUSHDB of another database');
 is(deleted(), 0, 'and nothing was deleted');
 
 # An error is no absence. The mirror reads again and again meanwhile, and compares.
-for my $lost ('-mget', '-exec', '-scan', '-info', 'resetkeys')
+for my $lost ('-getrange', '-exec', '-scan', '-info', 'resetkeys')
 {
 	my $denied = denied();
 	$redis->command('ACL', 'SETUSER', 'mirror', $lost);
