@@ -246,6 +246,7 @@ void watch_barrier(FeedError *error) {
 	if (!has_reached(barrier))
 		return;
 	publish(true);
+	publish(true); // who waits may count what was copied
 	report_barrier(MyDatabaseId, mirror->target.store.id, barrier->number);
 	barrier->number = 0;
 	if (mirror->leaving)
