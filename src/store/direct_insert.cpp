@@ -94,7 +94,7 @@ bool insert_row(const Store *store, Relation table, TupleTableSlot *slot) {
 	uint32 token = SpeculativeInsertionLockAcquire(transaction);
 	table_tuple_insert_speculative(table, slot, GetCurrentCommandId(true), 0, nullptr, token);
 	bool conflict = false;
-	insert_index_tuples_unless(result, slot, state, &conflict, list_make1_oid(store->sid_index));
+	insert_index_tuples_unless(result, slot, state, &conflict, lappend_oid(NIL, store->sid_index));
 	table_tuple_complete_speculative(table, slot, token, !conflict);
 	SpeculativeInsertionLockRelease(transaction);
 	ExecCloseIndices(result);
