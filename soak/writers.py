@@ -14,6 +14,7 @@ NEVER = float("inf")
 GUARDED = 20			# seconds after a logout: logout_guard, and how late the mirror may see the logout
 MOMENT = 0.1			# a session that has so little time left may be gone
 LUA = "redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) redis.call('DEL', KEYS[2]) return 1"
+SHORT = 10				# a session that ends within so many seconds may be gone before it was seen
 WORDS = ("alpha", "b\u00e9ta", "\u4f1a\u8bdd", "d\"q\\", "\U0001f511", "line\nbreak", "")
 
 
@@ -140,13 +141,18 @@ class RedisWriter(Paused):
 				self.ledger.set(step.sids[0], None)
 
 	def heed_logout_guard(self, sids, now):
-		"""What is written soon after a logout may be deleted again, where PostgreSQL owns the sid."""
+		"""What is written soon after a logout may be deleted again, where PostgreSQL owns the sid. A session that expires
+		before the mirror has seen how short it was is taken for one that was ended."""
 		if not self.world.options.both:
 			return
 		for sid in sids:
-			if self.ledger.get(sid) is None:
+			state = self.ledger.get(sid)
+			guarded = self.guarded.get(sid, 0) > now
+			if state is None:
 				self.guarded[sid] = now + GUARDED
-			elif self.guarded.get(sid, 0) > now:
+			elif state is not UNSURE and state.earliest < now + SHORT:
+				self.guarded[sid] = state.earliest + GUARDED
+			if state is not None and guarded:
 				self.ledger.set(sid, UNSURE)
 
 	def step(self):
