@@ -83,6 +83,25 @@ void execute_for_sids(const char *sql, int32 store_id, MirrorRow **rows, int cou
 	leave_identity(&saved);
 }
 
+// How many rows of a store there are, and the time of the first.
+Backlog count_rows(const char *sql, int32 store_id) {
+	Oid types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(store_id)};
+	const Identity saved = enter_extension_owner();
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, values, nullptr, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "%s failed", sql);
+	bool is_null;
+	HeapTuple row = SPI_tuptable->vals[0];
+	Backlog result = {DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &is_null)), 0};
+	const Datum first = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &is_null);
+	if (!is_null)
+		result.oldest = DatumGetTimestampTz(first);
+	SPI_finish();
+	leave_identity(&saved);
+	return result;
+}
+
 } // namespace
 
 void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count,
@@ -186,20 +205,17 @@ void forget_evictions(int32 store_id, MirrorRow **rows, int count) {
 }
 
 int64 count_evictions(int32 store_id) {
-	Oid types[] = {INT4OID};
-	Datum values[] = {Int32GetDatum(store_id)};
-	const Identity saved = enter_extension_owner();
-	SPI_connect();
-	if (SPI_execute_with_args(
-			"SELECT pg_catalog.count(*) FROM session_store.kept_evictions WHERE store_id = $1", 1,
-			types, values, nullptr, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the kept evictions");
-	bool is_null;
-	const int64 count =
-		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
-	SPI_finish();
-	leave_identity(&saved);
-	return count;
+	const Backlog kept = count_rows("SELECT pg_catalog.count(*), pg_catalog.min(evicted_at)"
+									" FROM session_store.kept_evictions WHERE store_id = $1",
+		store_id);
+	return kept.rows;
+}
+
+Backlog count_backlog(int32 store_id) {
+	return count_rows("SELECT pg_catalog.count(*), pg_catalog.min(written_at) FROM"
+					  " (SELECT written_at FROM session_store.outbox WHERE store_id = $1"
+					  " ORDER BY xid, seq LIMIT 100000) AS waiting",
+		store_id);
 }
 
 } // namespace session_store

@@ -30,6 +30,14 @@ void keep_evictions(int32 store_id, MirrorRow **rows, int count);
 void forget_evictions(int32 store_id, MirrorRow **rows, int count);
 int64 count_evictions(int32 store_id);
 
+// What waits in the outbox: rows, counted up to 100,000, and since when the oldest does, 0 when
+// none.
+struct Backlog {
+	int64 rows;
+	TimestampTz oldest;
+};
+Backlog count_backlog(int32 store_id);
+
 // One after another.
 struct KeptEvictions {
 	ExtensionScan scan;

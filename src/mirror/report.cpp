@@ -84,8 +84,10 @@ void fill_report() {
 	report.rejects_over_limit = rejects_over_limit();
 	report.reconnects = Max(connects - 1, int64{0});
 	report.evictions_kept = mirror->evictions;
-	report.outbox_keys = mirror->backlog_keys;
-	report.outbox_oldest_ms = mirror->backlog_ms;
+	report.outbox_keys = mirror->backlog.rows;
+	report.outbox_oldest_ms = mirror->backlog.oldest == 0
+		? 0
+		: (GetCurrentTimestamp() - mirror->backlog.oldest) / kMicrosecondsPerMs;
 	fill_comparison(&mirror->comparison, &feed);
 }
 

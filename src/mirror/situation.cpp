@@ -1,8 +1,8 @@
 // From a row and what is pending of it to the situation that is decided about.
 #include "mirror/situation.h"
 
-#include "core/rollout.h"
 #include "store/outbox.h"
+#include "store/ownership.h"
 
 namespace session_store {
 
@@ -119,11 +119,7 @@ void take_stance(const MirrorStance *stance, const MirrorRow *row, core::Situati
 } // namespace
 
 core::Owner owner_of(const StoreSettings *store, std::string_view sid) {
-	const bool postgres = store->phase == Phase::dual_pg_primary ||
-		store->phase == Phase::pg_only ||
-		(store->phase == Phase::dual_redis_primary &&
-			core::postgres_owns(sid, store->rollout_percent));
-	return postgres ? core::Owner::postgres : core::Owner::redis;
+	return postgres_owns(store, sid) ? core::Owner::postgres : core::Owner::redis;
 }
 
 void decide_row(

@@ -4,6 +4,7 @@
 #include "mirror/apply.h"
 #include "mirror/comparison.h"
 #include "mirror/outbox_reader.h"
+#include "mirror/pending.h"
 #include "mirror/target.h"
 #include "worker/shared_state.h"
 #include "worker/worker.h"
@@ -30,12 +31,11 @@ struct Mirror {
 	MemoryContext kept;    // of applying: reset for each batch
 	bool known;            // target.store and memory have been read
 	MirrorMemory memory;
-	int64 evictions;    // rows kept though Redis evicted them
-	int64 backlog_keys; // rows of the outbox when last counted, while Redis is away
-	int64 backlog_ms;   // age of the oldest
-	Oid file;           // of the table: another one after TRUNCATE
-	bool old_writers;   // transactions may write that know an earlier phase only
-	bool leaving;       // the phase is over: what is pending is still copied
+	int64 evictions;  // rows kept though Redis evicted them
+	Backlog backlog;  // of the outbox when last counted, while Redis is away
+	Oid file;         // of the table: another one after TRUNCATE
+	bool old_writers; // transactions may write that know an earlier phase only
+	bool leaving;     // the phase is over: what is pending is still copied
 	TimestampTz leaves_at;
 	TimestampTz refreshed_at;
 	TimestampTz leased_at;

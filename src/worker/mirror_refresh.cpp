@@ -23,6 +23,7 @@ struct Refresh {
 	StoreSettings store;
 	Oid file;
 	bool old_writers_ended;
+	Backlog backlog;
 };
 
 void read_first(const Refresh *refresh) {
@@ -42,6 +43,10 @@ void read_state(void *argument) {
 		refresh->file = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relfilenode;
 		ReleaseSysCache(tuple);
 	}
+	FeedState feed;
+	feed_state(&feed);
+	if (!feed.connected)
+		refresh->backlog = count_backlog(refresh->store.id);
 	if (!mirror->known)
 		read_first(refresh);
 	else if (mirror->old_writers)
@@ -81,6 +86,7 @@ void take_over(const Refresh *refresh) {
 		mirror->comparison_wanted = true;
 	mirror->old_writers = mirror->old_writers && !refresh->old_writers_ended;
 	mirror->file = refresh->file;
+	mirror->backlog = refresh->backlog;
 	mirror->target.store = *after;
 }
 
