@@ -180,6 +180,9 @@ $redis->stop;
 sql(q{INSERT INTO sessions (sid, sess, expire) SELECT 'away' || i, '{"n": 1}', now() + '1 hour' FROM generate_series(1, 2000) i});
 sql(q{UPDATE sessions SET sess = '{"n": 2}' WHERE sid LIKE 'away%'});
 ok(wait_for_status($node, '^failing: '), 'status says that Redis is away');
+sql("UPDATE sessions SET sess = '{\"n\": $_}' WHERE sid LIKE 'away%'") for 3 .. 6;
+ok($node->poll_query_until('postgres', "SELECT count(*) <= 8000 FROM session_store.outbox"), 'the outbox is coalesced');
+sql(q{UPDATE sessions SET sess = '{"n": 2}' WHERE sid LIKE 'away%'});
 ok($node->poll_query_until('postgres', 'SELECT lag_keys >= 4000 AND lag_milliseconds > 0 FROM session_store.status'),
 	'and how much waits for it');
 $redis->start;

@@ -12,6 +12,20 @@ constexpr int kFirstRows = 2;
 enum OutboxColumn { kPayloadDigest = 5, kBaseExpire = 6, kEnded = 7 };
 enum TombstoneColumn { kEndedAt = 3, kByRedis = 4 };
 
+// What counts of a row is that it is the first, that it has the digest of the payload that both
+// sides knew, and that the session was ended.
+constexpr const char *kCoalesce =
+	"DELETE FROM session_store.outbox AS o USING (SELECT place FROM (SELECT ctid AS place, ended,"
+	" payload_digest IS NOT NULL AS has_digest, pg_catalog.row_number() OVER w AS number,"
+	" pg_catalog.count(payload_digest) OVER earlier AS digests,"
+	" pg_catalog.bool_or(ended) OVER earlier AS had_ended"
+	" FROM session_store.outbox WHERE store_id = $1 AND xid >= $2"
+	" WINDOW w AS (PARTITION BY sid ORDER BY xid, seq),"
+	" earlier AS (w ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS rows"
+	" WHERE number > 1 AND (NOT has_digest OR digests > 0) AND (NOT ended OR had_ended)) AS "
+	"redundant"
+	" WHERE o.ctid = redundant.place";
+
 // Rows of the outbox of one sid, growing.
 struct Found {
 	OutboxRow *rows;
@@ -216,6 +230,17 @@ Backlog count_backlog(int32 store_id) {
 					  " (SELECT written_at FROM session_store.outbox WHERE store_id = $1"
 					  " ORDER BY xid, seq LIMIT 100000) AS waiting",
 		store_id);
+}
+
+void coalesce_outbox(int32 store_id, uint64 xid) {
+	Oid types[] = {INT4OID, INT8OID};
+	Datum values[] = {Int32GetDatum(store_id), Int64GetDatum(static_cast<int64>(xid))};
+	const Identity saved = enter_extension_owner();
+	SPI_connect();
+	if (SPI_execute_with_args(kCoalesce, 2, types, values, nullptr, false, 0) < 0)
+		elog(ERROR, "could not coalesce the outbox");
+	SPI_finish();
+	leave_identity(&saved);
 }
 
 } // namespace session_store

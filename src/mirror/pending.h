@@ -37,6 +37,9 @@ struct Backlog {
 	TimestampTz oldest;
 };
 Backlog count_backlog(int32 store_id);
+// Removes what says nothing that an earlier row of the sid does not say, of the transactions from
+// `xid` on, of which nothing may have been pushed: Redis holds none of the states between.
+void coalesce_outbox(int32 store_id, uint64 xid);
 
 // One after another.
 struct KeptEvictions {

@@ -6,6 +6,7 @@
 #include "worker/mirror_process.h"
 
 extern "C" {
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "storage/fd.h"
 }
@@ -117,6 +118,8 @@ void drop_feed() {
 void note_feed_error(const FeedError *error) {
 	abandon_comparison(&mirror->comparison);
 	mirror->barrier.pinged = false;
+	if (mirror->away_since == 0)
+		mirror->away_since = U64FromFullTransactionId(ReadNextFullTransactionId());
 	if (error->kind == FeedFailure::interrupted)
 		return;
 	mirror->feed_failures++;
@@ -146,9 +149,10 @@ void connect_mirror() {
 	}
 	finish_wait();
 	publish(true);
-	if (leased)
+	if (leased) {
 		count_connect();
-	else if (connected)
+		mirror->away_since = 0;
+	} else if (connected)
 		worker_wait(kLeaseRetryMs);
 }
 

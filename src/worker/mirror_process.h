@@ -31,8 +31,10 @@ struct Mirror {
 	MemoryContext kept;    // of applying: reset for each batch
 	bool known;            // target.store and memory have been read
 	MirrorMemory memory;
-	int64 evictions;  // rows kept though Redis evicted them
-	Backlog backlog;  // of the outbox when last counted, while Redis is away
+	int64 evictions;   // rows kept though Redis evicted them
+	Backlog backlog;   // of the outbox when last counted, while Redis is away
+	uint64 away_since; // no transaction from this one on was pushed: Redis is away; 0: it is not
+	TimestampTz coalesced_at;
 	Oid file;         // of the table: another one after TRUNCATE
 	bool old_writers; // transactions may write that know an earlier phase only
 	bool leaving;     // the phase is over: what is pending is still copied

@@ -16,6 +16,9 @@ constexpr int64 kRefreshInterval = 1000 * kMicrosecondsPerMs;
 // How long a mirror that is not wanted any more goes on to copy what is pending.
 constexpr int kLeaveMs = 10000;
 
+constexpr int64 kCoalesceRows = 5000;
+constexpr int64 kCoalesceInterval = 10000 * kMicrosecondsPerMs;
+
 constexpr const char *kPurge = "DELETE FROM session_store.outbox WHERE store_id = $1";
 
 struct Refresh {
@@ -32,6 +35,21 @@ void read_first(const Refresh *refresh) {
 	mirror->evictions = count_evictions(refresh->store.id);
 }
 
+// While Redis is away the outbox grows: how far is said, and what is redundant goes.
+void look_at_backlog(Refresh *refresh) {
+	FeedState feed;
+	feed_state(&feed);
+	const TimestampTz now = GetCurrentTimestamp();
+	if (feed.connected)
+		return;
+	refresh->backlog = count_backlog(refresh->store.id);
+	if (mirror->away_since == 0 || refresh->backlog.rows < kCoalesceRows ||
+		now - mirror->coalesced_at < kCoalesceInterval)
+		return;
+	mirror->coalesced_at = now;
+	coalesce_outbox(refresh->store.id, mirror->away_since);
+}
+
 void read_state(void *argument) {
 	auto *refresh = static_cast<Refresh *>(argument);
 	refresh->found = read_store(mirror->target.store.id, &refresh->store);
@@ -43,10 +61,7 @@ void read_state(void *argument) {
 		refresh->file = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relfilenode;
 		ReleaseSysCache(tuple);
 	}
-	FeedState feed;
-	feed_state(&feed);
-	if (!feed.connected)
-		refresh->backlog = count_backlog(refresh->store.id);
+	look_at_backlog(refresh);
 	if (!mirror->known)
 		read_first(refresh);
 	else if (mirror->old_writers)
