@@ -65,7 +65,8 @@ wait_for_worker($node, 'supervisor', 'postgres');
 # Bound elsewhere.
 $node->safe_psql('postgres', 'UPDATE session_store.registry SET bound_system = 1');
 mirror_says($node, 'paused: this store was bound to another cluster or database; call session_store.set_phase()', 'status says that the store is bound elsewhere');
-is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store mirror'"), '0', 'and no mirror runs');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'session_store mirror'"),
+	'and no mirror runs');
 $node->safe_psql('postgres', "CREATE DATABASE copy TEMPLATE postgres");
 is($node->safe_psql('copy', 'SELECT mirror FROM session_store.status'),
 	'paused: this store was bound to another cluster or database; call session_store.set_phase() here to start it', 'so says a copy of the database');

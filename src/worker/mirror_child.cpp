@@ -69,8 +69,8 @@ int64 manage_mirror(SupervisedStore *store, TimestampTz now) {
 	else if (store->unwanted_since == 0)
 		store->unwanted_since = now;
 	if (!here) {
-		// It copies what is pending and leaves by itself.
-		if (running && now - store->unwanted_since > kLeaveTime)
+		// After a dual phase it copies what is pending and leaves by itself.
+		if (running && (dual || now - store->unwanted_since > kLeaveTime))
 			stop_child(&store->mirror, pid);
 		else if (running)
 			return kLookAgainMs;
