@@ -154,10 +154,12 @@ bool is_still_missing(const MakeStep *step) {
 
 StepResult make_partition(void *argument) {
 	auto *step = static_cast<MakeStep *>(argument);
-	step->work->partition = create_detached_partition(step->table, step->range);
+	// Keeps other maintainers out, and nobody else.
 	if (!lock_for_ddl(step->table, ShareUpdateExclusiveLock, step->wait_ms) ||
-		!is_still_missing(step) ||
-		!lock_for_ddl(step->catch_all, AccessExclusiveLock, step->wait_ms))
+		!is_still_missing(step))
+		return StepResult::in_the_way;
+	step->work->partition = create_detached_partition(step->table, step->range);
+	if (!lock_for_ddl(step->catch_all, AccessExclusiveLock, step->wait_ms))
 		return StepResult::in_the_way;
 	if (count_waiting(step) > kMostMovedAtOnce) {
 		step->is_crowded = true;
