@@ -244,7 +244,7 @@ void check_leaving(const PhaseChange *change) {
 // Between the two single phases no mirror has ever copied anything: force does not help there.
 void check_step(const PhaseChange *change) {
 	const int steps = rank(change->to) - rank(change->store.phase);
-	if (Abs(steps) <= 1 || change->live == 0)
+	if (abs(steps) <= 1 || change->live == 0)
 		return;
 	const char *reason = "it holds live sessions, and phases are taken one step at a time";
 	const char *between =
