@@ -15,7 +15,7 @@ CREATE ROLE app;
 CREATE EXTENSION session_store;
 SELECT session_store.create_store(), session_store.create_store('raw', 'bytea'), session_store.create_store('empty'), session_store.create_store('mirrored');
 SELECT session_store.upsert('s' || i, jsonb_build_object('n', i), user_id => 'anna') FROM generate_series(1, 5) i;
-SELECT session_store.touch('s1'), session_store.upsert('over', '{}', expire => '2020-01-01'), session_store.expire('s5');
+SELECT session_store.touch('s1', expire => clock_timestamp() + interval '1 day 50 seconds'), session_store.upsert('over', '{}', expire => '2020-01-01'), session_store.expire('s5');
 SELECT session_store.upsert('big', jsonb_build_object('pad', repeat(md5('x'), 100000)));
 SELECT session_store.upsert_bytes('s', '\x00ff', store => 'raw', user_id => 'anna');
 CREATE SERVER redis FOREIGN DATA WRAPPER session_store_redis OPTIONS (host '127.0.0.1', port '1');

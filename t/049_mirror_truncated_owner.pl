@@ -12,6 +12,7 @@ my $node = start_mirrored_cluster('truncated_owner');
 create_mirrored_store($node, $redis);
 $redis->commands(map { ['SET', "sess:$_", qq({"n": $_}), 'EX', 1000] } 1 .. 100);
 wait_equal($node, $redis, 'equal before');
+is($node->safe_psql('postgres', "SELECT count(*) FROM session_store.verify('sessions')"), 0, 'and verified');
 $node->safe_psql('postgres', "SELECT session_store.set_phase('sessions', 'dual_pg_primary')");
 wait_equal($node, $redis, 'PostgreSQL owns all');
 $node->safe_psql('postgres', 'TRUNCATE sessions');
