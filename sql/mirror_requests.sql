@@ -1,4 +1,7 @@
 -- wait_for_mirror and resync: who may ask, and what is said where no mirror runs.
+-- In the one database of these tests where workers run: elsewhere their cleanup would come between two statements.
+\c postgres
+CREATE EXTENSION session_store;
 SELECT session_store.create_store();
 CREATE ROLE regress_ss_other;
 SELECT session_store.grant_admin('regress_ss_other');
@@ -33,3 +36,4 @@ SELECT session_store.drop_store('sessions', keep_table => false);
 DROP SERVER requests_redis;
 DROP OWNED BY regress_ss_other;
 DROP ROLE regress_ss_other;
+DROP EXTENSION session_store;

@@ -1,4 +1,7 @@
 -- Servers and user mappings of session_store_redis, and the phases of a store.
+-- In the one database of these tests where workers run: elsewhere their cleanup would come between two statements.
+\c postgres
+CREATE EXTENSION session_store;
 \set SHOW_CONTEXT never
 CREATE ROLE regress_ss_redis;
 CREATE ROLE regress_ss_reader IN ROLE pg_read_server_files;
@@ -135,3 +138,4 @@ DROP FOREIGN DATA WRAPPER regress_ss_wrapper CASCADE;
 DROP SCHEMA redis_test CASCADE;
 DROP OWNED BY regress_ss_redis, regress_ss_redis_other, regress_ss_reader;
 DROP ROLE regress_ss_redis, regress_ss_redis_other, regress_ss_reader;
+DROP EXTENSION session_store;
