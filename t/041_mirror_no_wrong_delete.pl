@@ -74,17 +74,30 @@ for my $round (1 .. 5)
 wait_equal($node, $redis, 'equal after renames during comparisons');
 is($node->safe_psql('postgres', "SELECT count(*) FROM deleted WHERE sid ~ '^[0-9]'"), 0, 'nothing that kept its name was deleted');
 
-# A session that runs out here while its renewal is held up: cleanup may take the row, and it comes back.
+# A session that runs out here while its renewal is held up: cleanup leaves the row, with what only PostgreSQL knows of it.
 $redis->command('SET', 'sess:renewed', '{"renewed": true}', 'PX', 1500);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'renewed'"), 'a short session');
+my $row = $node->safe_psql('postgres', "UPDATE sessions SET user_id = 'anna' WHERE sid = 'renewed' RETURNING version, created_at, user_id");
 $proxy->tell('stall');
 $redis->command('EXPIRE', 'sess:renewed', 1000);
 ok($node->poll_query_until('postgres', "SELECT expire < clock_timestamp() FROM sessions WHERE sid = 'renewed'"), 'runs out here');
-$node->safe_psql('postgres', 'CALL session_store.cleanup()');
+is($node->safe_psql('postgres', 'CALL session_store.cleanup()'), 0, 'and is not cleaned up');
 $proxy->tell('pass');
 wait_equal($node, $redis, 'equal again');
+is($node->safe_psql('postgres', "SELECT version, created_at, user_id FROM sessions WHERE sid = 'renewed'"), $row, 'it is the same row');
 is($node->safe_psql('postgres', "SELECT session_store.get('renewed')"), '{"renewed": true}', 'it lives on');
 is($redis->command('EXISTS', 'sess:renewed'), 1, 'in Redis too');
+
+# What has expired on both sides goes once the mirror has seen so.
+$redis->command('SET', 'sess:over', '{}', 'PX', 1500);
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'over'"), 'another short session');
+ok($node->poll_query_until('postgres', 'CALL session_store.cleanup()', '1'), 'is cleaned up in its time');
+$proxy->tell('stall');
+$node->safe_psql('postgres', "INSERT INTO sessions (sid, sess, expire) VALUES ('late', '{}', clock_timestamp() + interval '1 s')");
+ok($node->poll_query_until('postgres', "SELECT expire < clock_timestamp() FROM sessions WHERE sid = 'late'"), 'Redis does not answer, and a session runs out');
+is($node->safe_psql('postgres', 'CALL session_store.cleanup()'), 0, 'which stays until Redis has been asked');
+$proxy->tell('pass');
+ok($node->poll_query_until('postgres', 'CALL session_store.cleanup()', '1'), 'and goes then');
 
 # A key that lost its expiry never ends.
 $redis->commands(['SET', 'sess:forever', '{}', 'PX', 1500], ['SET', 'sess:forever', '{}']);

@@ -84,6 +84,7 @@ void fill_report() {
 	report.rejects_over_limit = rejects_over_limit();
 	report.reconnects = Max(connects - 1, int64{0});
 	report.evictions_kept = mirror->evictions;
+	report.copied_until = mirror->copied_until;
 	report.outbox_keys = mirror->backlog.rows;
 	report.outbox_oldest_ms = mirror->backlog.oldest == 0
 		? 0

@@ -18,6 +18,7 @@
 #include "store/procedure.h"
 #include "store/write_origin.h"
 #include "worker/progress.h"
+#include "worker/shared_state.h"
 
 extern "C" {
 #include "catalog/pg_am.h"
@@ -29,6 +30,8 @@ namespace session_store {
 
 namespace {
 
+constexpr int64 kClockSlack = 100 * 1000; // microseconds: Redis' clock is known no better
+constexpr int64 kWorthNoting = 60 * USECS_PER_SEC;
 constexpr const char *kBucketColumn = "expire_bucket";
 
 // $1: first bucket, $2: rows that expired up to then, $3: how many. A row that was extended after
@@ -132,13 +135,14 @@ void clean_as_owner(
 			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
 	begin_write(settings->relation, WriteOrigin::housekeeping, true);
-	delete_batch(name, GetCurrentTransactionStartTimestamp() - settings->cleanup_grace, batch_size,
-		progress);
+	delete_batch(name,
+		removable_until(settings, GetCurrentTransactionStartTimestamp()) - settings->cleanup_grace,
+		batch_size, progress);
 	end_write();
 	leave_identity(&caller);
 }
 
-// The partition whose turn it is, or null at the end.
+// The partition whose turn it is, or null at the end. `now`: removable_until().
 const StorePartition *next_partition(
 	const Store *store, const CleanupProgress *progress, TimestampTz now) {
 	if (!progress->catch_all_is_done && catch_all_of(store) != nullptr)
@@ -168,8 +172,8 @@ void note_partition_done(CleanupProgress *progress, const StorePartition *partit
 void clean_partitions(Store *store, int batch_size, CleanupProgress *progress) {
 	const int64 deleted_before = progress->deleted;
 	while (progress->deleted == deleted_before) {
-		const StorePartition *found =
-			next_partition(store, progress, GetCurrentTransactionStartTimestamp());
+		const StorePartition *found = next_partition(store, progress,
+			removable_until(&store->settings, GetCurrentTransactionStartTimestamp()));
 		if (found == nullptr) {
 			progress->exhausted = true;
 			return;
@@ -185,6 +189,19 @@ void clean_partitions(Store *store, int batch_size, CleanupProgress *progress) {
 }
 
 } // namespace
+
+TimestampTz removable_until(const StoreSettings *settings, TimestampTz now) {
+	if (!is_dual(settings->phase) || !store_is_bound_here(settings))
+		return now;
+	MirrorReport report;
+	pid_t pid;
+	if (!shared_state_available() ||
+		!get_mirror_report(MyDatabaseId, settings->id, &report, &pid) || report.copied_until == 0)
+		return 0;
+	// By Redis' clock a session may live on when it has expired by ours.
+	const int64 behind = Max(-report.clock_difference_ms, int64{0}) * 1000;
+	return Min(now, report.copied_until - behind - kClockSlack);
+}
 
 void clean_batch(Store *store, int batch_size, CleanupProgress *progress) {
 	SPI_connect();
@@ -276,6 +293,18 @@ void drop_expired_partitions(const char *name) {
 	while (drop_partition_step(own_store(name), 0, &work) == StepResult::done);
 }
 
+// The caller is told where rows that he may look for are kept.
+void note_kept_rows(const StoreSettings *settings) {
+	const TimestampTz now = GetCurrentTimestamp();
+	const TimestampTz until = removable_until(settings, now);
+	if (now - until < kWorthNoting)
+		return;
+	ereport(NOTICE,
+		(errmsg("what has expired lately in store \"%s\" is kept for now", NameStr(settings->name)),
+			errdetail("The mirror has yet to copy what may have renewed it."),
+			errhint("session_store.status says what the mirror does.")));
+}
+
 int64 run_cleanup(const CleanupRequest *request) {
 	drop_expired_partitions(NameStr(request->store));
 	CleanupProgress progress = begin_cleanup(CleanupScope::everything);
@@ -316,7 +345,7 @@ SESSION_STORE_FUNCTION(session_store_cleanup) {
 	if (get_call_result_type(fcinfo, nullptr, &result) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	result = BlessTupleDesc(result);
-	(void)own_store(NameStr(request.store));
+	note_kept_rows(&own_store(NameStr(request.store))->settings);
 	require_commits(fcinfo, "cleanup");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	int64 deleted = run_cleanup(&request);

@@ -26,9 +26,15 @@ inline CleanupProgress begin_cleanup(CleanupScope scope) {
 	return CleanupProgress{scope, DT_NOBEGIN, 0, false, false, DT_NOBEGIN};
 }
 
-// Removes at most `batch_size` rows that expired at least cleanup_grace ago, oldest first, passing
-// over rows that others have locked, with the rights of the table's owner. The caller commits.
-// ERROR when the table lacks the index that finds them: the whole table is never read.
+// What had expired by then may be removed. In a dual phase that is what had expired when all that
+// both sides had accepted was copied: a session that was renewed on the other side stays. While the
+// mirror does not get there, nothing new is removed.
+TimestampTz removable_until(const StoreSettings *settings, TimestampTz now);
+
+// Removes at most `batch_size` rows that expired cleanup_grace before removable_until(), oldest
+// first, passing over rows that others have locked, with the rights of the table's owner. The
+// caller commits. ERROR when the table lacks the index that finds them: the whole table is never
+// read.
 void clean_batch(Store *store, int batch_size, CleanupProgress *progress);
 
 // Notes the end of a run in session_store.activity.

@@ -83,8 +83,8 @@ NewVersion make_version(Store *store, TableProbe *at, const DirectUpdate *update
 		new_row.sess = update->sess;
 		change(&changes, columns->sess, update->sess, false);
 	}
-	const int64 version =
-		rules_of_update(store, columns, &old_row, &new_row, !update->keeps_user_id, now, &changes);
+	const int64 version = rules_of_update(store, columns, WriteOrigin::application, &old_row,
+		&new_row, !update->keeps_user_id, now, &changes);
 	auto *values = static_cast<Datum *>(palloc(descriptor->natts * sizeof(Datum)));
 	auto *nulls = static_cast<bool *>(palloc(descriptor->natts * sizeof(bool)));
 	memcpy(values, before->tts_values, descriptor->natts * sizeof(Datum));

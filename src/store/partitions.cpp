@@ -11,6 +11,7 @@
 #include "store/partitions.h"
 
 #include "postgres/identity.h"
+#include "store/cleanup.h"
 #include "store/layout.h"
 #include "store/repartition.h"
 #include "store/repartition_state.h"
@@ -229,7 +230,7 @@ StepResult empty_partition(void *argument) {
 }
 
 const StorePartition *find_oldest_over(const Store *store) {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = removable_until(&store->settings, GetCurrentTimestamp());
 	for (int i = store->partition_count - 1; i >= 0; i--) {
 		const StorePartition *partition = &store->partitions[i];
 		if (!partition->is_catch_all)

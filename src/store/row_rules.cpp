@@ -114,11 +114,13 @@ int64 first_version(TimestampTz now) {
 	return now + kVersionEpoch;
 }
 
-int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
-	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes) {
+int64 rules_of_update(const Store *store, const StoreColumns *columns, WriteOrigin origin,
+	const SessionRow *before, const SessionRow *after, bool user_id_is_settled, TimestampTz now,
+	RowChanges *changes) {
 	const bool payload_changed = !same_value(before->sess, after->sess);
 	changes->payload = payload_changed;
-	bool revived = before->expire <= now && after->expire > now;
+	const bool revived =
+		origin != WriteOrigin::mirror && before->expire <= now && after->expire > now;
 	int64 version = before->version;
 	if (payload_changed || revived)
 		version++;

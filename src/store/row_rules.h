@@ -47,10 +47,12 @@ void rules_of_insert(
 int64 first_version(TimestampTz now);
 
 // Adds what follows from an update: version, updated_at, expire_bucket, created_at when an expired
-// session comes back, and user_id where the payload changed and the caller gave none. Returns the
-// version. Both rows have a payload and an expiry.
-int64 rules_of_update(const Store *store, const StoreColumns *columns, const SessionRow *before,
-	const SessionRow *after, bool user_id_is_settled, TimestampTz now, RowChanges *changes);
+// session comes back (but for the mirror, whose Redis has renewed it before it expired), and
+// user_id where the payload changed and the caller gave none. Returns the version. Both rows have a
+// payload and an expiry.
+int64 rules_of_update(const Store *store, const StoreColumns *columns, WriteOrigin origin,
+	const SessionRow *before, const SessionRow *after, bool user_id_is_settled, TimestampTz now,
+	RowChanges *changes);
 
 // Whether two values of one column are the same bytes, whatever their storage.
 bool same_value(Datum a, Datum b);

@@ -149,7 +149,7 @@ HeapTuple before_update(const RowWrite *write) {
 				errmsg("the sid of a session cannot be changed"),
 				errhint("Delete the session and insert one with the new sid.")));
 	RowChanges changes = {};
-	(void)rules_of_update(write->store, write->columns, &before, &after,
+	(void)rules_of_update(write->store, write->columns, write->origin, &before, &after,
 		user_id_is_settled(write->store->settings.relation), write->now, &changes);
 	note_update(write);
 	note_change(write->store, write->origin, &before, &after, changes.payload, write->now);

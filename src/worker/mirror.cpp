@@ -29,6 +29,7 @@ namespace {
 // While deletes wait for an answer, the question may go away by itself.
 constexpr int64 kHeldInterval = int64{60} * 1000 * kMicrosecondsPerMs;
 constexpr int kLockedPauseMs = 20;
+constexpr int64 kBarrierInterval = int64{1000} * kMicrosecondsPerMs;
 constexpr int kOutboxRows = 5000;     // read at once
 constexpr int64 kMostDirty = 100'000; // the outbox waits while more keys than this are dirty
 
@@ -224,31 +225,51 @@ bool apply(FeedError *error) {
 
 // --- What is asked of the mirror -----------------------------------------------------------------
 
+// Where nothing announces changes only a comparison that began since has seen them all.
+bool has_seen_all(const BarrierWatch *barrier, const FeedState *feed) {
+	return feed->mode != FeedMode::comparison_only || mirror->compared_at >= barrier->asked_at;
+}
+
 // Whether all that was accepted on both sides at that time is copied.
-bool has_reached(const BarrierWatch *barrier) {
-	FeedState feed;
-	feed_state(&feed);
-	return barrier->pinged && feed_caught_up() && !feed.gap && !mirror->comparison_wanted &&
-		!is_comparing(&mirror->comparison) &&
+bool has_reached(const BarrierWatch *barrier, const FeedState *feed) {
+	return barrier->pinged && feed_caught_up() && !feed->gap && !mirror->comparison_wanted &&
+		!is_comparing(&mirror->comparison) && has_seen_all(barrier, feed) &&
 		outbox_settled_since(&mirror->outbox, barrier->asked_at);
 }
 
+void start_barrier(BarrierWatch *barrier, const FeedState *feed, FeedError *error) {
+	barrier->pinged = feed_start_barrier(error);
+	if (!barrier->pinged)
+		note_feed_error(error);
+	else if (barrier->number != 0 && !has_seen_all(barrier, feed))
+		mirror->comparison_wanted = true;
+}
+
+// What somebody asks for, and once a second without being asked: cleanup goes by it.
 void watch_barrier(FeedError *error) {
 	BarrierWatch *barrier = &mirror->barrier;
-	if (barrier->number == 0 && !mirror->leaving)
-		return;
+	const TimestampTz now = GetCurrentTimestamp();
+	FeedState feed;
+	feed_state(&feed);
+	if (barrier->asked_at == 0) {
+		if (now - mirror->copied_until < kBarrierInterval)
+			return;
+		*barrier = {0, now, false};
+	}
 	if (!barrier->pinged) {
-		barrier->pinged = feed_start_barrier(error);
-		if (!barrier->pinged)
-			note_feed_error(error);
+		start_barrier(barrier, &feed, error);
 		return;
 	}
-	if (!has_reached(barrier))
+	if (!has_reached(barrier, &feed))
 		return;
+	const uint64 number = barrier->number;
+	mirror->copied_until = barrier->asked_at;
+	*barrier = {};
 	publish(true);
-	publish(true); // who waits may count what was copied
-	report_barrier(MyDatabaseId, mirror->target.store.id, barrier->number);
-	barrier->number = 0;
+	if (number != 0) {
+		publish(true); // who waits may count what was copied
+		report_barrier(MyDatabaseId, mirror->target.store.id, number);
+	}
 	if (mirror->leaving)
 		leave_mirror();
 }

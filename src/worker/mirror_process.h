@@ -13,11 +13,11 @@ namespace session_store {
 
 inline constexpr int64 kMicrosecondsPerMs = 1000;
 
-// Somebody waits until all that both sides had accepted when he asked is copied.
+// Whether all that both sides had accepted at a time is copied. Somebody may wait for that.
 struct BarrierWatch {
-	uint64 number; // 0: nobody waits
-	TimestampTz asked_at;
-	bool pinged; // Redis' side of it is under way
+	uint64 number;        // 0: nobody waits
+	TimestampTz asked_at; // 0: nothing is watched
+	bool pinged;          // Redis' side of it is under way
 };
 
 // Made once per process, in TopMemoryContext's life.
@@ -26,10 +26,11 @@ struct Mirror {
 	Comparison comparison;
 	OutboxReader outbox;
 	BarrierWatch barrier;
-	MemoryContext turn;    // reset each turn
-	MemoryContext scratch; // of applying: reset for each transaction
-	MemoryContext kept;    // of applying: reset for each batch
-	bool known;            // target.store and memory have been read
+	TimestampTz copied_until; // all that was accepted by then is copied
+	MemoryContext turn;       // reset each turn
+	MemoryContext scratch;    // of applying: reset for each transaction
+	MemoryContext kept;       // of applying: reset for each batch
+	bool known;               // target.store and memory have been read
 	MirrorMemory memory;
 	int64 evictions;   // rows kept though Redis evicted them
 	Backlog backlog;   // of the outbox when last counted, while Redis is away

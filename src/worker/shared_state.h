@@ -54,6 +54,7 @@ struct MirrorReport {
 	int64 held_postgres;       // deletes that wait for an answer, in PostgreSQL
 	int64 held_redis;          // and in Redis
 	int64 evictions_kept;      // sessions kept though Redis evicted their keys
+	TimestampTz copied_until;  // all that either side had accepted by then is copied; 0: not known
 };
 
 // What backends ask of a mirror. Taken at the beginning of a turn.

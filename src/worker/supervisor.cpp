@@ -67,14 +67,15 @@ SupervisedStore *add_supervised(int32 id) {
 }
 
 // A manual cleanup or verification counts like a scheduled one, and a new store as cleaned when it
-// was made: its phase is as old as itself.
+// was made: its phase is as old as itself. With a snapshot of its own, not read only: every store
+// that was found before is in it.
 void read_activity() {
 	SPI_connect();
 	if (SPI_execute("SELECT r.id, coalesce(a.last_cleanup, r.phase_changed_at), v.verified_at "
 					"FROM session_store.registry r "
 					"LEFT JOIN session_store.activity a ON a.store_id = r.id "
 					"LEFT JOIN session_store.verifications v ON v.store_id = r.id",
-			true, 0) != SPI_OK_SELECT)
+			false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the activity of the stores");
 	for (uint64 i = 0; i < SPI_processed; i++) {
 		bool is_null;
