@@ -88,5 +88,19 @@ for my $interval ("'1 day'", "'6 hours'", 'NULL')
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM session_store.tombstones'), 0, 'nobody was logged out');
 }
 
+# While somebody reads the table all is copied, and waits.
+my $reader = $node->background_psql('postgres');
+$reader->query_safe('BEGIN; SELECT 1 FROM sessions LIMIT 1');
+my ($out, $err) = ('', '');
+my $call = IPC::Run::start([ 'psql', '-X', '-h', $node->host, '-p', $node->port, '-c', "CALL session_store.repartition('sessions', '1 day')", 'postgres' ],
+	'>', \$out, '2>', \$err);
+ok($node->poll_query_until('postgres', 'SELECT store, operation, done >= ' . ($rows + 1) . ', total >= done, rate > 0 FROM session_store.progress', 'sessions|repartition|t|t|t'),
+	'progress says how far it is');
+$reader->query_safe('COMMIT');
+$reader->quit;
+ok($call->finish, 'it ends when the reader has gone') or diag($err);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM session_store.progress'), 0, 'and so does its progress');
+whole('nothing is lost by it');
+
 $node->stop;
 done_testing();

@@ -18,6 +18,7 @@ void require_commits(FunctionCallInfo fcinfo, const char *name) {
 			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				errmsg("%s cannot run inside a transaction block", name),
 				errhint("It commits after each step: call it by itself.")));
+	PreventCommandDuringRecovery(name);
 }
 
 void next_transaction() {

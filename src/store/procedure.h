@@ -5,7 +5,8 @@
 
 namespace session_store {
 
-// ERROR when the procedure was called where it cannot commit. `name` is that of the procedure.
+// ERROR when the procedure was called where it cannot commit or write. `name` is that of the
+// procedure.
 void require_commits(FunctionCallInfo fcinfo, const char *name);
 
 // Commits, and begins a transaction that is READ COMMITTED whatever the session's default: at a

@@ -17,6 +17,7 @@
 #include "store/layout.h"
 #include "store/repartition_state.h"
 #include "store/table_ddl.h"
+#include "worker/progress.h"
 
 extern "C" {
 #include "catalog/pg_inherits.h"
@@ -275,12 +276,15 @@ StepResult step_if(Store *store, int wait_ms, bool only_if_left) {
 	Identity caller = enter_owner(step.owner);
 	switch (lock_repartition(store, only_if_left, &step.state)) {
 	case StateLock::none:
+		end_progress(store->settings.id, Operation::repartition);
 		break;
 	case StateLock::busy:
 		result = StepResult::in_the_way;
 		break;
 	case StateLock::locked:
 		result = take_step(&step);
+		report_progress(store->settings.id, Operation::repartition, step.state.copied,
+			Max(step.state.total, step.state.copied));
 		break;
 	}
 	leave_identity(&caller);

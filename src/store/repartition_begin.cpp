@@ -7,6 +7,7 @@
 #include "store/repartition.h"
 #include "store/repartition_state.h"
 #include "store/table_ddl.h"
+#include "worker/progress.h"
 
 namespace session_store {
 
@@ -221,11 +222,12 @@ SESSION_STORE_FUNCTION(session_store_repartition) {
 	Interval *interval = PG_ARGISNULL(1) ? nullptr : PG_GETARG_INTERVAL_P(1);
 	if (interval != nullptr)
 		(void)partition_interval_of(interval);
-	(void)own_store(NameStr(name));
+	const int32 store_id = own_store(NameStr(name))->settings.id;
 	require_commits(fcinfo, "repartition");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	bool done = run_repartition(NameStr(name), interval);
 	SPI_finish();
+	end_progress(store_id, Operation::repartition);
 	if (!done)
 		ereport(WARNING,
 			(errmsg("repartitioning store \"%s\" is not finished", NameStr(name)),

@@ -12,7 +12,7 @@ constexpr const char *kPhases[] = {"made", "copying", "swapped"};
 // A caller that is alive takes a step every few milliseconds, or waits for a lock this long.
 constexpr const char *kLock =
 	"SELECT source, target, phase, copied_to, copied_all, "
-	"stepped_at < pg_catalog.clock_timestamp() - '1 minute'::pg_catalog.interval "
+	"stepped_at < pg_catalog.clock_timestamp() - '1 minute'::pg_catalog.interval, copied, total "
 	"FROM session_store.repartitions WHERE store_id = $1 FOR UPDATE SKIP LOCKED";
 
 void run(const char *sql, int count, const Oid *types, Datum *values, const char *nulls = nullptr) {
@@ -65,6 +65,8 @@ StateLock lock_repartition(const Store *store, bool only_if_left, RepartitionSta
 	state->phase = parse_repartition_phase(value_at(3, &is_null));
 	state->copied_to = value_at(4, &is_null);
 	state->copied_all = DatumGetBool(value_at(5, &is_null));
+	state->copied = DatumGetInt64(value_at(7, &is_null));
+	state->total = DatumGetInt64(value_at(8, &is_null));
 	return StateLock::locked;
 }
 
@@ -108,8 +110,10 @@ void note_copied(RepartitionState *state, int64 count, Datum copied_to, bool all
 		Int32GetDatum(state->store_id), Int64GetDatum(count), copied_to, BoolGetDatum(all)};
 	run("UPDATE session_store.repartitions SET copied_to = $3, copied_all = $4, "
 		"copied = CASE WHEN $3 = '' THEN 0 ELSE copied + $2 END, "
-		"stepped_at = pg_catalog.clock_timestamp() WHERE store_id = $1",
+		"stepped_at = pg_catalog.clock_timestamp() WHERE store_id = $1 RETURNING copied",
 		lengthof(types), types, values);
+	bool is_null;
+	state->copied = DatumGetInt64(value_at(1, &is_null));
 	state->copied_to = copied_to;
 	state->copied_all = all;
 }

@@ -15,6 +15,8 @@ struct RepartitionState {
 	RepartitionPhase phase;
 	Datum copied_to; // sids up to this one are copied; "" for none
 	bool copied_all;
+	int64 copied;
+	int64 total; // an estimate
 };
 
 enum class StateLock : uint8_t { none, locked, busy };
