@@ -154,7 +154,7 @@ class Soak:
 			for sid, what in writer.ledger.broken(compare.numbers(found.redis), time.time(), SLACK):
 				if not sid.startswith("s-"):
 					self.trouble["not what was written"] += 1
-					self.say(f"  {sid}: {what}")
+					self.say(f"  {sid}: {what}, in {self.world.phase}")
 
 	def differ(self, names, found):
 		status = self.world.status()

@@ -25,6 +25,7 @@ class World:
 		self.lost_data = False
 		self.broke_continuity = False
 		self.blind_seconds = 0
+		self.phase = "dual_redis_primary 0 %"
 
 	@property
 	def primary(self):

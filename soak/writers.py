@@ -118,6 +118,8 @@ class RedisWriter(Paused):
 			replies = iter(pipeline.execute(raise_on_error=False))
 		except (redis.RedisError, OSError):
 			self.failed += len(steps)
+			# A logout among them may still come to pass.
+			self.guarded.update((sid, time.time() + GUARDED) for sid in before)
 			return False
 		answered = time.time()
 		for sid, state in before.items():

@@ -58,6 +58,15 @@ $redis->commands(['MULTI'], (map { ['SET', "sess:burst$_", '{}', 'EX', 1000] } 1
 heals('the output buffer is overrun', $gaps);
 $redis->command('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 32mb 8mb 60');
 
+# Or more than all clients together may hold: Redis evicts the largest.
+$gaps = gaps();
+my $evicted = sub { my ($count) = $redis->command('INFO', 'stats') =~ /evicted_clients:(\d+)/; $count };
+$redis->command('CONFIG', 'SET', 'maxmemory-clients', '400kb');
+$redis->commands(['MULTI'], ['EVAL', "for i = 1, 20000 do redis.call('SET', KEYS[1] .. i, '{}') redis.call('DEL', KEYS[1] .. i) end", 1, 'sess:crowd'], changes(), ['EXEC']);
+heals('the connection is evicted', $gaps);
+cmp_ok($evicted->(), '>', 0, 'by Redis');
+$redis->command('CONFIG', 'SET', 'maxmemory-clients', '0');
+
 # Nothing says that these connections are dead but the missing answer.
 $gaps = gaps();
 $proxy->tell('half-open');

@@ -15,6 +15,7 @@ namespace session_store {
 
 namespace {
 
+constexpr int kLongestPauseMs = 500; // both sides are equal a second after Redis answers again
 constexpr int kConnections = 2;
 constexpr int kLeaseMs = 15000;
 constexpr int kLeaseRenewalMs = 4000;
@@ -136,7 +137,7 @@ void connect_mirror() {
 	publish(true);
 	// What was lost once is tried again at once.
 	if (mirror->feed_failures > 1)
-		worker_wait(mirror_backoff_ms(mirror->feed_failures - 1));
+		worker_wait(Min(mirror_backoff_ms(mirror->feed_failures - 1), kLongestPauseMs));
 	bool connected = configure();
 	bool leased = false;
 	if (connected) {

@@ -81,6 +81,11 @@ TEST(Mode, NotificationsStandIn) {
 		server.run({"PEXPIRE", "a*[b]:2", "1000000"});
 		barrier(feed);
 		EXPECT_EQ(feed.dirty(), 1U);
+		// What an event says is no state: the key is read.
+		server.run({"DEL", "a*[b]:2"});
+		server.run({"SET", "a*[b]:2", "again"});
+		barrier(feed);
+		EXPECT_EQ(read_all(feed), (Read{{"2", "again"}}));
 	}
 }
 
