@@ -7,11 +7,14 @@
 	cut            close every connection
 	half-open      forget the server's half of every connection and leave the client's open
 	slow BYTES     carry that many bytes a second
+	garble         put something else in the place of an answer now and then, and nothing after it
+	flood          the same with a string that does not end
 	target PATH... the unix socket of the Redis from now on; of several, each connection gets the next
 Each is answered by "ok".
 """
 
 import os
+import random
 import selectors
 import socket
 import sys
@@ -20,6 +23,11 @@ import time
 CHUNK = 1 << 16
 BUFFER = 1 << 20				# bytes waiting for a side before the other one is read no more
 TICK = 0.05
+GARBLED = 0.05				# of the answers
+GARBAGE = (b"!!!garbage\r\n", b"*2147483647\r\n", b"$500000000000\r\nabc", b"*1\r\n" * 64, b"$-2\r\n", b"$12x\r\n", b"*-1\r\n",
+		   b"%1\r\n+a\r\n+b\r\n", b">2\r\n+message\r\n+a\r\n", b"$-1\r\n", b"*0\r\n", b":-5\r\n", b"+what\r\n", b"\0\xff\0",
+		   b"-LOADING no\r\n", b"-NOPERM no\r\n", b"-MOVED 1 127.0.0.1:1\r\n", b"-\xff\xfe" + b"x" * 100_000 + b"\r\n")
+ENDLESS = b"$1000000000000\r\n"
 
 
 class Half:
@@ -29,6 +37,8 @@ class Half:
 		self.sock = sock
 		self.waiting = bytearray()
 		self.peer = None
+		self.is_garbled = False
+		self.is_flooded = False
 		sock.setblocking(False)
 
 
@@ -108,10 +118,21 @@ class Proxy:
 			self.end(half)
 		elif half.peer:			# the client of a half-open connection talks to nobody
 			self.allowance -= len(data)
-			half.peer.waiting += data
+			half.peer.waiting += self.garble(half, data)
 			self.write(half.peer)
 
+	def garble(self, half, data):
+		if half.is_garbled:
+			return b""
+		if not half.is_server or self.mode not in ("garble", "flood") or random.random() > GARBLED:
+			return data
+		half.is_garbled = True
+		half.peer.is_flooded = self.mode == "flood"
+		return ENDLESS if half.peer.is_flooded else random.choice(GARBAGE)
+
 	def write(self, half):
+		if half.is_flooded and len(half.waiting) < BUFFER:
+			half.waiting += bytes(BUFFER)
 		try:
 			while half.waiting:
 				del half.waiting[:half.sock.send(half.waiting[:CHUNK])]
@@ -125,7 +146,7 @@ class Proxy:
 
 	def interest(self, half):
 		events = 0
-		carrying = self.mode in ("pass", "refuse") or (self.mode == "slow" and self.allowance >= 1)
+		carrying = self.mode in ("pass", "refuse", "garble", "flood") or (self.mode == "slow" and self.allowance >= 1)
 		if carrying and (not half.peer or len(half.peer.waiting) < BUFFER):
 			events |= selectors.EVENT_READ
 		if half.waiting and self.mode != "stall":
