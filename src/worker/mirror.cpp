@@ -291,8 +291,8 @@ void take_requests() {
 
 void idle(FeedError *error) {
 	const int64 pause = (mirror->paused_until - GetCurrentTimestamp()) / kMicrosecondsPerMs;
-	const int milliseconds =
-		pause > 0 ? static_cast<int>(Min(pause + 1, int64{worker_naptime_ms})) : worker_naptime_ms;
+	const int longest = Min(worker_naptime_ms, kRefreshMs);
+	const int milliseconds = pause > 0 ? static_cast<int>(Min(pause + 1, int64{longest})) : longest;
 	set_mirror_asleep(MyDatabaseId, mirror->target.store.id, true);
 	// What was committed before is found now; what comes later wakes us.
 	FeedState feed;

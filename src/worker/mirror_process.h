@@ -12,6 +12,8 @@
 namespace session_store {
 
 inline constexpr int64 kMicrosecondsPerMs = 1000;
+// A table that was emptied or replaced tells nobody: it is looked at so often.
+inline constexpr int kRefreshMs = 500;
 
 // Whether all that both sides had accepted at a time is copied. Somebody may wait for that.
 struct BarrierWatch {

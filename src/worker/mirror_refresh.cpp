@@ -12,7 +12,6 @@ namespace session_store {
 
 namespace {
 
-constexpr int64 kRefreshInterval = 1000 * kMicrosecondsPerMs;
 // How long a mirror that is not wanted any more goes on to copy what is pending.
 constexpr int kLeaveMs = 10000;
 
@@ -143,7 +142,7 @@ void leave_mirror() {
 
 void refresh_if_due() {
 	const TimestampTz now = GetCurrentTimestamp();
-	if (now - mirror->refreshed_at < kRefreshInterval && now >= mirror->refreshed_at)
+	if (now - mirror->refreshed_at < kRefreshMs * kMicrosecondsPerMs && now >= mirror->refreshed_at)
 		return;
 	mirror->refreshed_at = now;
 	Refresh refresh = {};
