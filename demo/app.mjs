@@ -83,6 +83,8 @@ app.use((error, req, res, next) => {
 });
 
 const server = app.listen(0, '127.0.0.1', () => process.send({ port: server.address().port }));
+// A connection closed for idleness just as a user asks over it would look like a refusal.
+server.keepAliveTimeout = 0;
 
 // The parent's end, however it came, is ours.
 process.on('disconnect', () => process.exit(0));
