@@ -17,26 +17,41 @@ WAL_SUMMARY = """
 SELECT pg_logical_emit_message(true, 'bench', '');
 SELECT sum(record_size), sum(fpi_size) FROM pg_get_wal_stats('{start}', pg_current_wal_flush_lsn());
 """
-UPDATES = """
-SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
-WHERE schemaname = '{side.schema}' AND relname = '{side.table}'
+# The table, or that and its partitions.
+LEAVES = """
+WITH leaves AS (SELECT oid, reloptions, reltuples FROM pg_class
+	WHERE oid = '{side.schema}.{side.table}'::regclass
+	OR oid IN (SELECT relid FROM pg_partition_tree('{side.schema}.{side.table}')))
+"""
+UPDATES = LEAVES + """
+SELECT sum(n_tup_upd), sum(n_tup_hot_upd) FROM leaves JOIN pg_stat_user_tables ON relid = oid
 """
 # By the thresholds of the table or, where it has none, of the server; those of inserts included.
-VACUUM_DUE = """
-WITH settings AS (
-	SELECT name, coalesce(option_value, setting)::numeric AS value
-	FROM pg_settings LEFT JOIN pg_options_to_table((SELECT reloptions FROM pg_class
-		WHERE oid = '{side.schema}.{side.table}'::regclass)) ON option_name = name
+VACUUM_DUE = LEAVES + """,
+settings AS (
+	SELECT oid, name, coalesce(option_value, setting)::numeric AS value
+	FROM leaves CROSS JOIN pg_settings LEFT JOIN LATERAL pg_options_to_table(reloptions)
+		ON option_name = name
 	WHERE name LIKE 'autovacuum%' AND vartype IN ('real', 'integer')),
 threshold AS (
 	SELECT max(value) FILTER (WHERE name = 'autovacuum_' || kind || '_threshold') AS base,
-		max(value) FILTER (WHERE name = 'autovacuum_' || kind || '_scale_factor') AS scale, kind
-	FROM settings, unnest(ARRAY['vacuum', 'vacuum_insert', 'analyze']) kind GROUP BY kind)
+		max(value) FILTER (WHERE name = 'autovacuum_' || kind || '_scale_factor') AS scale, kind, oid
+	FROM settings, unnest(ARRAY['vacuum', 'vacuum_insert', 'analyze']) kind GROUP BY oid, kind)
 SELECT bool_or(CASE kind WHEN 'vacuum' THEN n_dead_tup WHEN 'analyze' THEN n_mod_since_analyze
 	ELSE n_ins_since_vacuum END >= base + scale * greatest(reltuples, 0))
-FROM threshold, pg_stat_user_tables JOIN pg_class c ON c.oid = relid
-WHERE relid = '{side.schema}.{side.table}'::regclass;
+FROM threshold JOIN leaves USING (oid) JOIN pg_stat_user_tables ON relid = oid;
 """
+
+
+@dataclass(frozen=True)
+class Latency:
+	"""Of the requests of an open loop, from when each was due, in milliseconds."""
+
+	p50: float
+	p95: float
+	p99: float
+	longest: float
+	longest_wait: float = 0.0	# for a lock of maintenance
 
 
 @dataclass
@@ -49,6 +64,7 @@ class Sample:
 	wal_images: int = 0			# bytes of full page images
 	updates: int = 0
 	hot_updates: int = 0
+	latency: Latency = None
 
 
 class Script:

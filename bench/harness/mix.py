@@ -36,6 +36,47 @@ LOGOUT = ("\\set n :first_logout + :logouts * :clients + :client_id\n"
 		  "\\set logouts :logouts + 1\n" + KEY)
 
 
+class Traffic:
+	"""Who is loaded, who visits in which slot, and what they ask for."""
+
+	def __init__(self, rows, size, slots, slot_seconds, clients):
+		self.rows, self.size = rows, size
+		self.slots, self.slot_seconds, self.clients = slots, slot_seconds, clients
+		self.visited = rows * VISITED_PERCENT // 100
+		self.expiring = rows * EXPIRING_PERCENT // 100
+		self.visitors = max(1, self.visited * VISITORS_PERCENT // 100)
+
+	def expire_sql(self, expiring):
+		"""The expire of session n as it is loaded; `expiring` is that of those which run out."""
+		lasting = f"now() + '1 hour' + random() * interval '{DAY - 3600} s'"
+		return (f"CASE WHEN n > {self.visited} AND n <= {self.visited + self.expiring}"
+				f" THEN {expiring} ELSE {lasting} END")
+
+	def variables(self, slot):
+		first_logout = self.visited + self.expiring + 1
+		logouts = self.rows - first_logout
+		return {
+			"rows": self.rows, "visited": self.visited, "visitors": self.visitors,
+			"first_visitor": 1 + slot * self.visitors % (self.visited - self.visitors + 1),
+			"first_logout": first_logout + logouts * slot // self.slots, "logouts": 0,
+			"clients": self.clients, "now": int(time.time()), "slot_seconds": self.slot_seconds,
+			"payload": build(self.size), "changed": build(self.size, 1 + slot),
+		}
+
+	@staticmethod
+	def scripts(directory, side):
+		upsert = side.statements["upsert_changed"]
+		change = upsert.replace(":payload", ":changed")
+		texts = {
+			"read": VISIT + ASK + side.statements["get_and_touch"],
+			"change": VISIT + ASK + side.statements["get"] + change,
+			"login": LOGIN + upsert,
+			"logout": LOGOUT + side.statements["destroy"],
+		}
+		return [Script(directory, f"{side.name}_mix_{kind}", texts[kind], share)
+				for kind, share in SHARES.items()]
+
+
 class SessionMix:
 	"""Runs the mix on tables of its own, for each synchronous_commit."""
 
@@ -45,9 +86,7 @@ class SessionMix:
 		self.clients = max(bench.clients)
 		self.slots = max(1, round(bench.mix_seconds / bench.mix_slot / len(SIDE_NAMES)))
 		self.sides = [TABLE_SIDES[name] for name in SIDE_NAMES if name in bench.side_names]
-		self.visited = bench.rows * VISITED_PERCENT // 100
-		self.expiring = bench.rows * EXPIRING_PERCENT // 100
-		self.visitors = max(1, self.visited * VISITORS_PERCENT // 100)
+		self.traffic = Traffic(bench.rows, size, self.slots, bench.mix_slot, self.clients)
 
 	def run(self):
 		for synchronous_commit in ("on", "off"):
@@ -55,15 +94,11 @@ class SessionMix:
 
 	def _load(self):
 		rows, payload = self.bench.rows, build(self.size)
-		lasting = f"now() + '1 hour' + random() * interval '{DAY - 3600} s'"
 		waiting = f"now() + random() * interval '{self.bench.mix_seconds} s'"
-		last_expiring = self.visited + self.expiring
 		for side in self.sides:
 			self.bench.say(f"loading {rows:,} sessions of {len(payload)} bytes: {side.label}")
 			tables.create(self.bench.postgres, side)
-			tables.load(self.bench.postgres, side, payload,
-						f"CASE WHEN n > {self.visited} AND n <= {last_expiring}"
-						f" THEN {waiting} ELSE {lasting} END", 1, rows)
+			tables.load(self.bench.postgres, side, payload, self.traffic.expire_sql(waiting), 1, rows)
 			if side.extension:
 				self.bench.postgres.sql(
 					# As often as the peer prunes, which is once in a slot of its own.
@@ -95,39 +130,18 @@ class SessionMix:
 		"""A mix in which a side's expired rows stayed would flatter that side."""
 		for side in self.sides:
 			left = growth[side.name]["expired_left"]
-			self.bench.say(f"{side.label}: {left:,} expired rows left of {self.expiring:,}")
-			if left > self.expiring // 2:
+			self.bench.say(f"{side.label}: {left:,} expired rows left of {self.traffic.expiring:,}")
+			if left > self.traffic.expiring // 2:
 				raise Failure(f"{side.label} was not cleaned up during the mix;"
 							  " give it more --mix-seconds")
 
 	def _run_slot(self, side, slot, synchronous_commit) -> Sample:
-		statements = self._statements(side)
-		scripts = [Script(self.bench.directory, f"{side.name}_mix_{kind}", statements[kind], share)
-				   for kind, share in SHARES.items()]
-		first_logout = self.visited + self.expiring + 1
-		logouts = self.bench.rows - first_logout
-		variables = {
-			"rows": self.bench.rows, "visited": self.visited, "visitors": self.visitors,
-			"first_visitor": 1 + slot * self.visitors % (self.visited - self.visitors + 1),
-			"first_logout": first_logout + logouts * slot // self.slots, "logouts": 0,
-			"clients": self.clients, "now": int(time.time()), "slot_seconds": self.bench.mix_slot,
-			"payload": build(self.size), "changed": build(self.size, 1 + slot),
-		}
 		sample = self.bench.tables.run(
-			side, scripts, self.clients, self.bench.mix_slot, variables, synchronous_commit,
+			side, self.traffic.scripts(self.bench.directory, side), self.clients, self.bench.mix_slot,
+			self.traffic.variables(slot), synchronous_commit,
 			meanwhile=lambda: self._housekeeping(side, synchronous_commit))
 		self.bench.tables.settle(side)
 		return sample
-
-	def _statements(self, side):
-		upsert = side.statements["upsert_changed"]
-		change = upsert.replace(":payload", ":changed")
-		return {
-			"read": VISIT + ASK + side.statements["get_and_touch"],
-			"change": VISIT + ASK + side.statements["get"] + change,
-			"login": LOGIN + upsert,
-			"logout": LOGOUT + side.statements["destroy"],
-		}
 
 	def _housekeeping(self, side, synchronous_commit):
 		"""The peer's prune, in the middle of its slot; ours only where no worker does it."""

@@ -29,6 +29,10 @@ class Clock:
 		self.write_from = hour + 120
 		self.write_to = hour + HOUR - 300
 
+	def expire_sql(self):
+		"""The expire of session n as it is loaded."""
+		return f"to_timestamp({self.expire})"
+
 	def variables(self, run_seconds):
 		return {"now": int(time.time()),
 				"still_from": self.expire - THROTTLE_MARGIN,

@@ -11,7 +11,8 @@ COLUMNS = [
 	("operation", "<"), ("bytes", ">"), ("clients", ">"), ("commit", "<"), ("against", "<"),
 	("ours/s", ">"), ("peer/s", ">"), ("ratio", ">"), ("of the rounds", "<"),
 	("WAL B", ">"), ("peer", ">"), ("+images", ">"), ("peer", ">"),
-	("written%", ">"), ("HOT%", ">"), ("peer", ">"), ("size", ">"), ("peer", ">"), ("target", "<"),
+	("written%", ">"), ("HOT%", ">"), ("peer", ">"), ("size", ">"), ("peer", ">"),
+	("p50/95/99 ms", ">"), ("peer", ">"), ("target", "<"),
 ]
 
 
@@ -60,6 +61,19 @@ class Comparison:
 		sizes = self.growth.get(side)
 		return sum(sizes["after"]) / sum(sizes["before"]) if sizes else None
 
+	def latency(self, side, name):
+		"""Milliseconds of an open loop, median of the runs; none where it was no open loop."""
+		if not all(sample.latency for sample in self.samples[side]):
+			return None
+		return statistics.median(getattr(sample.latency, name) for sample in self.samples[side])
+
+	def p99_pairs(self, peer):
+		return [(ours.latency.p99, theirs.latency.p99)
+				for ours, theirs in zip(self.samples[OURS], self.samples[peer])]
+
+	def longest_wait(self):
+		return max(sample.latency.longest_wait for sample in self.samples[OURS])
+
 	def ratio(self, peer):
 		return self.rate(OURS) / self.rate(peer)
 
@@ -77,6 +91,7 @@ class Comparison:
 			"hot_percent_of_updates": self.hot_percent(side),
 			"table": self.growth.get(side),
 			"growth": self.growth_factor(side),
+			"latencies_ms": [vars(sample.latency) for sample in self.samples[side] if sample.latency],
 		}
 
 
@@ -88,6 +103,12 @@ def _wal(comparison, side):
 	"""WAL bytes without and with page images; none for a side that is no table."""
 	total = comparison.wal_total(side)
 	return (_number(comparison.wal_records(side)), _number(total)) if total else ("-", "-")
+
+
+def _latencies(comparison, side):
+	if comparison.latency(side, "p99") is None:
+		return "-"
+	return "/".join(f"{comparison.latency(side, name):.2f}" for name in ("p50", "p95", "p99"))
 
 
 def _row(comparison, peer, verdicts):
@@ -103,6 +124,7 @@ def _row(comparison, peer, verdicts):
 		_number(comparison.written_percent(OURS), 1), _number(comparison.hot_percent(OURS), 1),
 		_number(comparison.hot_percent(peer), 1),
 		_number(comparison.growth_factor(OURS), 2), _number(comparison.growth_factor(peer), 2),
+		_latencies(comparison, OURS), _latencies(comparison, peer),
 		"; ".join(verdict.text for verdict in verdicts),
 	]
 
@@ -114,7 +136,7 @@ def _solo_row(comparison, side):
 		comparison.synchronous_commit, side, "-", _number(comparison.rate(side)), "-", "-", "-",
 		records, "-", total, "-", "-",
 		_number(comparison.hot_percent(side), 1), "-",
-		_number(comparison.growth_factor(side), 2), "",
+		_number(comparison.growth_factor(side), 2), "-", _latencies(comparison, side), "",
 	]
 
 

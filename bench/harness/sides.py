@@ -40,7 +40,7 @@ class Side:
 				" ORDER BY md5(n::text)) numbers")
 
 
-def _statement_table(get, touch, upsert, get_many, missing):
+def statement_table(get, touch, upsert, get_many, missing):
 	return {
 		"get": get,
 		"get_missing": missing,
@@ -54,13 +54,13 @@ def _statement_table(get, touch, upsert, get_many, missing):
 	}
 
 
-def _select(sid):
+def select(sid):
 	return f'SELECT sess FROM "session" WHERE sid = {sid} AND expire >= to_timestamp(:now);\n'
 
 
-CONNECT_PG_SIMPLE = _statement_table(
-	get=_select(SID),
-	missing=_select(MISSING_SID),
+CONNECT_PG_SIMPLE = statement_table(
+	get=select(SID),
+	missing=select(MISSING_SID),
 	touch=f'UPDATE "session" SET expire = to_timestamp(:exp) WHERE sid = {SID} RETURNING sid;\n',
 	upsert=f'INSERT INTO "session" (sess, expire, sid) SELECT :payload, to_timestamp(:exp), {SID}'
 		   ' ON CONFLICT (sid) DO UPDATE SET sess=$1, expire=to_timestamp($2) RETURNING sid;\n',
@@ -69,15 +69,21 @@ CONNECT_PG_SIMPLE = _statement_table(
 )
 CONNECT_PG_SIMPLE["destroy"] = f'DELETE FROM "session" WHERE sid = {SID};\n'
 
-SESSION_STORE = _statement_table(
-	get=f"SELECT session_store.get({SID});\n",
-	missing=f"SELECT session_store.get({MISSING_SID});\n",
-	touch=f"SELECT session_store.touch({SID}, :ttl::interval);\n",
-	upsert=f"SELECT session_store.upsert({SID}, :payload::jsonb, :ttl::interval);\n",
-	get_many=f"SELECT sid, sess, expire FROM session_store.get_many({MANY_SIDS});\n",
-)
-SESSION_STORE["get_and_touch"] = f"SELECT session_store.get_and_touch({SID}, :ttl::interval);\n"
-SESSION_STORE["destroy"] = f"SELECT session_store.expire({SID});\n"
+
+
+def session_store_statements(store=None):
+	"""What an application of a store of ours sends; the default store needs no name."""
+	name = f", store => '{store}'" if store else ""
+	statements = statement_table(
+		get=f"SELECT session_store.get({SID}{name});\n",
+		missing=f"SELECT session_store.get({MISSING_SID}{name});\n",
+		touch=f"SELECT session_store.touch({SID}, :ttl::interval{name});\n",
+		upsert=f"SELECT session_store.upsert({SID}, :payload::jsonb, :ttl::interval{name});\n",
+		get_many=f"SELECT sid, sess, expire FROM session_store.get_many({MANY_SIDS}{name});\n",
+	)
+	statements["get_and_touch"] = f"SELECT session_store.get_and_touch({SID}, :ttl::interval{name});\n"
+	statements["destroy"] = f"SELECT session_store.expire({SID}{name});\n"
+	return statements
 
 
 def _connect_pg_simple_schema(payload_type):
@@ -105,7 +111,7 @@ CREATE TRIGGER session_updated_at BEFORE UPDATE ON "session"
 """
 
 OURS = Side("ours", "session_store", "sessions", "jsonb",
-			"SELECT session_store.create_store('sessions');", SESSION_STORE, extension=True)
+			"SELECT session_store.create_store('sessions');", session_store_statements(), extension=True)
 
 PEERS = [
 	Side("cps_json", "connect-pg-simple, json", "session", "json",

@@ -16,10 +16,16 @@ NAMES = [operation.name for operation in OPERATIONS]
 class SingleOperations:
 	"""Measures operations on tables of one payload size that stay loaded from one to the next."""
 
+	operations = OPERATIONS
+	prefix = ""				# of the names of the comparisons
+	title = "{}"			# of a comparison, from that of the operation
+
 	def __init__(self, bench, size):
 		self.bench = bench
 		self.size = size
-		self.sides = [TABLE_SIDES[name] for name in bench.side_names if name in TABLE_SIDES]
+		self.clock = Clock()
+		self.side_names = bench.side_names
+		self.sides = {name: TABLE_SIDES[name] for name in bench.side_names if name in TABLE_SIDES}
 		self.payload_counter = 0
 
 	def run(self, names):
@@ -27,45 +33,45 @@ class SingleOperations:
 		if self.bench.seconds >= MAX_RUN_SECONDS:
 			raise Failure(f"a run takes less than {MAX_RUN_SECONDS} seconds")
 		self._load()
-		for operation in OPERATIONS:
+		for operation in self.operations:
 			if operation.name in names:
 				self.redis_samples = {}
 				for synchronous_commit in ("on", "off") if operation.writes else (EITHER,):
 					for clients in self.bench.clients:
 						yield self._compare(operation, synchronous_commit, clients)
-		for side in self.sides:
+		for side in self.sides.values():
 			tables.drop(self.bench.postgres, side)
 
 	def _load(self):
 		payload = build(self.size)
-		self.clock = Clock()
-		for side in self.sides:
+		for side in self.sides.values():
 			self.bench.say(f"loading {self.bench.rows:,} sessions of {len(payload)} bytes:"
 						   f" {side.label}")
 			tables.create(self.bench.postgres, side)
-			tables.load(self.bench.postgres, side, payload, f"to_timestamp({self.clock.expire})",
-						1, self.bench.rows)
-		tables.finish_loading(self.bench.postgres, self.sides)
-		for side in self.sides:
+			tables.load(self.bench.postgres, side, payload, self.clock.expire_sql(), 1,
+						self.bench.rows)
+		tables.finish_loading(self.bench.postgres, self.sides.values())
+		for side in self.sides.values():
 			tables.check(self.bench.postgres, side, payload, self.bench.rows)
-		if REDIS in self.bench.side_names:
+		if REDIS in self.side_names:
 			self.bench.redis.load(payload)
 
 	def _compare(self, operation, synchronous_commit, clients):
-		samples = {name: [] for name in self.bench.side_names}
-		self.bench.say(f"{self.size} bytes, {operation.title}, {clients} clients,"
+		samples = {name: [] for name in self.side_names}
+		title = self.title.format(operation.title)
+		self.bench.say(f"{self.size} bytes, {title}, {clients} clients,"
 					   f" synchronous_commit {synchronous_commit}")
 		for number in range(self.bench.rounds):
 			# Another side begins each round, so that none always follows the same one.
-			turn = number % len(self.bench.side_names)
-			for name in self.bench.side_names[turn:] + self.bench.side_names[:turn]:
+			turn = number % len(self.side_names)
+			for name in self.side_names[turn:] + self.side_names[:turn]:
 				if name == REDIS:
 					sample = self._run_redis(operation, clients, number)
 				else:
-					sample = self._run_table(TABLE_SIDES[name], operation, synchronous_commit,
+					sample = self._run_table(self.sides[name], operation, synchronous_commit,
 											 clients)
 				samples[name].append(sample)
-		return Comparison(operation.name, operation.title, self.size, clients, synchronous_commit,
+		return Comparison(self.prefix + operation.name, title, self.size, clients, synchronous_commit,
 						  samples)
 
 	def _run_redis(self, operation, clients, number):

@@ -30,7 +30,7 @@ def finish_loading(postgres, sides):
 
 def check(postgres, side, payload, rows):
 	"""Refuse to measure a side whose read does not give back what was loaded."""
-	get = (f"session_store.get({sid_of('k')})" if side.extension else
+	get = (f"session_store.get({sid_of('k')}, store => '{side.table}')" if side.extension else
 		   f"(SELECT sess FROM \"session\" WHERE sid = {sid_of('k')} AND expire >= now())")
 	found = postgres.value(
 		f"SELECT count(*) FROM (SELECT {get}::jsonb AS sess FROM (SELECT {key_of('n::bigint')} AS k"

@@ -1,0 +1,98 @@
+"""The session mix as an open loop: requests are due at random times, half as many as the store could answer.
+
+A request's time counts from when it was due, so that one which waits for a client, because those
+before it were slow, is as late as its user would find it.
+"""
+
+import glob
+import os
+import statistics
+import subprocess
+
+from . import tables
+from .cluster import Failure
+from .measure import Latency, Sample, pgbench_command, read_pgbench
+from .mix import Traffic
+from .payload import build
+
+CAPACITY_RUNS = 3
+LOG_TIME = 2				# the column of a request's microseconds in pgbench's log
+
+
+class PacedMix:
+	"""The mix on a store of its own; leaving the block drops it."""
+
+	def __init__(self, bench, side, rows, runs, seconds):
+		self.bench, self.side, self.seconds = bench, side, seconds
+		self.clients = max(bench.clients)
+		self.traffic = Traffic(rows, bench.sizes[0], runs + CAPACITY_RUNS, seconds, self.clients)
+		self.scripts = self.traffic.scripts(bench.directory, side)
+		self.slot = 0
+
+	def __enter__(self):
+		self.bench.say(f"loading {self.traffic.rows:,} sessions: {self.side.label}")
+		tables.create(self.bench.postgres, self.side)
+		tables.load(self.bench.postgres, self.side, build(self.traffic.size),
+					self.traffic.expire_sql("now() + '1 day'"), 1, self.traffic.rows)
+		return self
+
+	def __exit__(self, *_):
+		tables.drop(self.bench.postgres, self.side)
+
+	def find_rate(self):
+		"""Half of what the clients get when each asks again at once.
+
+		Half as long as a run and with visitors of its own, so that as many requests are first visits.
+		"""
+		rates = []
+		for _ in range(CAPACITY_RUNS):
+			with self._pgbench(max(1, self.seconds // 2), []) as process:
+				rates.append(read_pgbench(process)[0])
+			self.bench.tables.settle(self.side)
+		self.rate = max(1, round(statistics.median(rates) / 2))
+		self.bench.say(f"{self.side.label}: {self.rate:,} requests a second are half of its capacity")
+
+	def run(self, meanwhile=None):
+		"""One run; meanwhile is called while it goes on, and may outlast it."""
+		prefix = self.bench.directory.file("paced")
+		self.bench.postgres.sql("CHECKPOINT")
+		with self._pgbench(self.seconds,
+						   [f"--rate={self.rate}", "--log", f"--log-prefix={prefix}"]) as process:
+			if meanwhile:
+				meanwhile()
+			rate, done = read_pgbench(process)
+		self.bench.tables.settle(self.side)
+		return Sample(rate, done, latency=self._read_log(prefix))
+
+	def _pgbench(self, seconds, options):
+		self.slot += 1
+		return subprocess.Popen(
+			[*pgbench_command(self.scripts, self.clients, seconds, self.traffic.variables(self.slot)),
+			 *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+			env=self.bench.postgres.environment(search_path=self.side.schema))
+
+	@staticmethod
+	def _read_log(prefix):
+		times = []
+		for path in glob.glob(prefix + ".*"):
+			with open(path, encoding="ascii") as log:
+				times += [int(line.split()[LOG_TIME]) / 1000 for line in log]
+			os.remove(path)
+		if not times:
+			raise Failure("no request was answered")
+		times.sort()
+		p50, p95, p99 = (times[int(q * (len(times) - 1))] for q in (0.5, 0.95, 0.99))
+		return Latency(p50, p95, p99, times[-1])
+
+
+def in_pairs(mix, title, count, alone, during, prepare=None):
+	"""Runs of both kinds in turn, each beginning every other pair; prepare is called before each pair."""
+	samples = {"ours": [], "without": []}
+	for number in range(count):
+		if prepare:
+			prepare()
+		mix.bench.say(f"{title}, {mix.rate:,} requests a second, pair {number + 1} of {count}")
+		runs = [("without", alone), ("ours", during)]
+		for name, run in runs if number % 2 == 0 else reversed(runs):
+			samples[name].append(run())
+	return samples
