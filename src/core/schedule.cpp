@@ -11,8 +11,8 @@ namespace session_store::core {
 namespace {
 
 constexpr Millis kPauseWithoutWaiting{50};
-constexpr Millis kLockWait{40};
-constexpr Millis kFirstLockPause{4500};
+constexpr Millis kLockWait{25};
+constexpr Millis kFirstLockPause{5000};
 constexpr unsigned kMostLockDoublings = 2;
 
 // The finalizer of splitmix64: enough to spread seeds.

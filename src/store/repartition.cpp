@@ -28,6 +28,7 @@ namespace session_store {
 namespace {
 
 constexpr int kRowsPerStep = 1000;
+constexpr int64 kLongestRest = 100000; // microseconds
 constexpr int64 kFewChanges = 200;
 constexpr int64 kMostChangesInSwap = 1000;
 constexpr const char *kNotingTrigger = "session_store_repartition";
@@ -302,6 +303,10 @@ StepResult repartition_step(Store *store, int wait_ms, PartitionWork *work) {
 StepResult resume_repartition_step(Store *store, int wait_ms, PartitionWork *work) {
 	*work = {};
 	return step_if(store, wait_ms, true);
+}
+
+int64 rest_after_step(TimestampTz began) {
+	return Max(Min(GetCurrentTimestamp() - began, kLongestRest), 0);
 }
 
 void abandon_repartition(const Store *store) {

@@ -64,6 +64,15 @@ PartitionTask *next_task(SupervisedStore *store) {
 	return next;
 }
 
+// The waits of all tasks together are to be as rare as those of one. Another one is next: if it
+// gets its lock, so does this one.
+void put_off_waits(SupervisedStore *store, const PartitionTask *blocked) {
+	for (PartitionTask &task : store->partition_tasks) {
+		if (&task != blocked && task.blocked >= core::kTriesWithoutWaiting)
+			task.next = Max(task.next, blocked->next - 1);
+	}
+}
+
 } // namespace
 
 TimestampTz next_partition_step(SupervisedStore *store) {
@@ -76,6 +85,7 @@ void step_partitions(SupervisedStore *store) {
 	Attempt attempt = {store->settings.id, kSteps[task - store->partition_tasks],
 		static_cast<int>(how.wait.count()), StepResult::nothing};
 	WorkerFailure failure;
+	const TimestampTz began = GetCurrentTimestamp();
 	const bool done =
 		try_worker_transaction("maintaining partitions", attempt_step, &attempt, &failure);
 	const TimestampTz now = GetCurrentTimestamp();
@@ -89,10 +99,13 @@ void step_partitions(SupervisedStore *store) {
 	if (!done || attempt.result == StepResult::in_the_way) {
 		task->blocked++;
 		task->next = now + how.pause.count() * 1000;
+		if (how.wait > core::Millis::zero())
+			put_off_waits(store, task);
 		return;
 	}
 	task->blocked = 0;
-	task->next = attempt.result == StepResult::done ? now : now + kLookInterval;
+	task->next =
+		now + (attempt.result == StepResult::done ? rest_after_step(began) : kLookInterval);
 }
 
 } // namespace session_store
