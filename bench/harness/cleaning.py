@@ -140,7 +140,7 @@ def _compared(mix, name, title, samples):
 
 def beside_deletes(bench):
 	"""The mix while cleanup runs as the worker runs it, a part of the expired in each run."""
-	with PacedMix(bench, plain_store(), bench.rows, 2 * bench.pairs, bench.pair_seconds) as mix:
+	with PacedMix(bench, plain_store(), bench.rows, bench.pairs, bench.pair_seconds) as mix:
 		expired = Expired(bench, mix.side, bench.expired)
 
 		def prepare():
@@ -151,8 +151,6 @@ def beside_deletes(bench):
 			bench.postgres.sql("CALL session_store.cleanup('plain',"
 							   f" max_duration => '{bench.pair_seconds} s')", user=OWNER)
 
-		prepare()
-		mix.find_rate()
 		title = "mix during cleanup, plain"
 		samples = in_pairs(mix, title, bench.pairs, mix.run, lambda: mix.run(clean), prepare)
 		yield _compared(mix, "mix_and_cleanup", title, samples)
@@ -161,7 +159,7 @@ def beside_deletes(bench):
 def beside_drop(bench):
 	"""The mix while a partition of expired sessions is dropped, a quarter into each run."""
 	side = partitioned_store(PartitionClock())
-	with PacedMix(bench, side, bench.rows, 2 * bench.pairs, bench.pair_seconds) as mix:
+	with PacedMix(bench, side, bench.rows, bench.pairs, bench.pair_seconds) as mix:
 		tables.finish_loading(bench.postgres, [side])
 		expired = Expired(bench, side, bench.expired)
 
@@ -174,7 +172,6 @@ def beside_drop(bench):
 			expired.attach()
 			return mix.run(drop)
 
-		mix.find_rate()
 		title = "mix during drop, partitioned"
 		samples = in_pairs(mix, title, bench.pairs, mix.run, during, expired.make_partition)
 		yield _compared(mix, "mix_and_drop", title, samples)

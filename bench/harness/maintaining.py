@@ -108,13 +108,12 @@ class Maintenance:
 	def run(self):
 		side = partitioned_store(PartitionClock())
 		rows = self.bench.rows // SHARE_OF_ROWS
-		with PacedMix(self.bench, side, rows, 4 * self.pairs, self.seconds) as mix:
+		with PacedMix(self.bench, side, rows, 2 * self.pairs, self.seconds) as mix:
 			tables.finish_loading(self.postgres, [side])
 			self.mix = mix
 			self.table = f"{side.schema}.{side.table}"
 			self.expired = Expired(self.bench, side, rows=0)
 			self.holder, self.maintainer = Client(self.postgres, "holder"), Client(self.postgres, "maintainer")
-			mix.find_rate()
 			yield self._compare("mix_and_maintenance", "mix, maintain_partitions", self._maintain, self._make_due)
 			yield self._compare("mix_and_repartition", "mix, repartition", self._repartition, None)
 			self.holder.close()

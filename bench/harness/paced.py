@@ -6,7 +6,6 @@ before it were slow, is as late as its user would find it.
 
 import glob
 import os
-import statistics
 import subprocess
 
 from . import tables
@@ -15,17 +14,16 @@ from .measure import Latency, Sample, pgbench_command, read_pgbench
 from .mix import Traffic
 from .payload import build
 
-CAPACITY_RUNS = 3
 LOG_TIME = 2				# the column of a request's microseconds in pgbench's log
 
 
 class PacedMix:
 	"""The mix on a store of its own; leaving the block drops it."""
 
-	def __init__(self, bench, side, rows, runs, seconds):
+	def __init__(self, bench, side, rows, pairs, seconds):
 		self.bench, self.side, self.seconds = bench, side, seconds
 		self.clients = max(bench.clients)
-		self.traffic = Traffic(rows, bench.sizes[0], runs + CAPACITY_RUNS, seconds, self.clients)
+		self.traffic = Traffic(rows, bench.sizes[0], 3 * pairs, seconds, self.clients)
 		self.scripts = self.traffic.scripts(bench.directory, side)
 		self.slot = 0
 
@@ -44,13 +42,9 @@ class PacedMix:
 
 		Half as long as a run and with visitors of its own, so that as many requests are first visits.
 		"""
-		rates = []
-		for _ in range(CAPACITY_RUNS):
-			with self._pgbench(max(1, self.seconds // 2), []) as process:
-				rates.append(read_pgbench(process)[0])
-			self.bench.tables.settle(self.side)
-		self.rate = max(1, round(statistics.median(rates) / 2))
-		self.bench.say(f"{self.side.label}: {self.rate:,} requests a second are half of its capacity")
+		with self._pgbench(max(1, self.seconds // 2), []) as process:
+			self.rate = max(1, round(read_pgbench(process)[0] / 2))
+		self.bench.tables.settle(self.side)
 
 	def run(self, meanwhile=None):
 		"""One run; meanwhile is called while it goes on, and may outlast it."""
@@ -86,11 +80,15 @@ class PacedMix:
 
 
 def in_pairs(mix, title, count, alone, during, prepare=None):
-	"""Runs of both kinds in turn, each beginning every other pair; prepare is called before each pair."""
+	"""Runs of both kinds in turn, each beginning every other pair; prepare is called before each pair.
+
+	What half of the capacity is depends on what else the machine does: it is found for each pair.
+	"""
 	samples = {"ours": [], "without": []}
 	for number in range(count):
 		if prepare:
 			prepare()
+		mix.find_rate()
 		mix.bench.say(f"{title}, {mix.rate:,} requests a second, pair {number + 1} of {count}")
 		runs = [("without", alone), ("ours", during)]
 		for name, run in runs if number % 2 == 0 else reversed(runs):
