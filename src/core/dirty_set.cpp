@@ -19,14 +19,20 @@ std::chrono::milliseconds to_millis(DirtySet::TimePoint time) {
 
 bool DirtySet::mark(std::string_view key, TimePoint now) {
 	bool added = false;
-	(void)find_or_add(key, now, &added);
+	Entry *entry = find_or_add(key, now, &added);
+	if (entry != nullptr)
+		entry->only_hinted = false;
 	return added;
 }
 
 bool DirtySet::hint(std::string_view key, TimePoint now) {
 	bool added = false;
 	Entry *entry = find_or_add(key, now, &added);
-	if (entry != nullptr && !added)
+	if (entry == nullptr)
+		return added;
+	if (added)
+		entry->only_hinted = true;
+	else
 		entry->eviction =
 			entry->eviction == Eviction::announced ? Eviction::echoed : Eviction::none;
 	return added;
@@ -35,8 +41,10 @@ bool DirtySet::hint(std::string_view key, TimePoint now) {
 bool DirtySet::hint_evicted(std::string_view key, TimePoint now, bool echo_follows) {
 	bool added = false;
 	Entry *entry = find_or_add(key, now, &added);
-	if (entry != nullptr)
-		entry->eviction = echo_follows ? Eviction::announced : Eviction::echoed;
+	if (entry == nullptr)
+		return added;
+	entry->eviction = echo_follows ? Eviction::announced : Eviction::echoed;
+	entry->only_hinted = false;
 	return added;
 }
 
@@ -119,10 +127,31 @@ void DirtySet::untake_from(std::size_t index) {
 	}
 }
 
+void DirtySet::drop(const std::vector<std::size_t> &indexes) {
+	std::size_t kept = 0;
+	auto next = indexes.begin();
+	for (std::size_t i = 0; i < batch_.size(); i++) {
+		if (next != indexes.end() && *next == i) {
+			next++;
+			batch_keys_.erase(batch_[i].node.key());
+			if (!batch_[i].settled) {
+				forget(batch_[i]);
+				unsettled_--;
+			}
+		} else {
+			if (kept != i)
+				batch_[kept] = std::move(batch_[i]);
+			kept++;
+		}
+	}
+	batch_.erase(batch_.begin() + static_cast<std::ptrdiff_t>(kept), batch_.end());
+}
+
 void DirtySet::put_back(std::size_t index) {
 	Taken &taken = batch_.at(index);
 	if (taken.settled)
 		return;
+	taken.node.mapped().only_hinted = false; // somebody wants it for a reason of their own
 	// The batch keeps its own node, so that key(index) stays valid whatever becomes of the other.
 	const std::string &key = taken.node.key();
 	const auto [entry, inserted] = index_.emplace(key, taken.node.mapped());
@@ -144,6 +173,7 @@ void DirtySet::put_back_all() {
 	batch_keys_.clear();
 	for (Taken &taken : batch_)
 		if (!taken.settled) {
+			taken.node.mapped().only_hinted = false;
 			requeue(taken, false);
 			taken.settled = true;
 			unsettled_--;
@@ -153,13 +183,16 @@ void DirtySet::put_back_all() {
 
 void DirtySet::commit() {
 	for (const Taken &taken : batch_)
-		if (!taken.settled) {
-			drop_age(taken.node.mapped().marked);
-			bytes_ -= taken.node.key().size() + kEntryBytes;
-		}
+		if (!taken.settled)
+			forget(taken);
 	batch_keys_.clear();
 	batch_.clear();
 	unsettled_ = 0;
+}
+
+void DirtySet::forget(const Taken &taken) {
+	drop_age(taken.node.mapped().marked);
+	bytes_ -= taken.node.key().size() + kEntryBytes;
 }
 
 std::chrono::milliseconds DirtySet::oldest_age(TimePoint now) const {
@@ -197,6 +230,7 @@ void DirtySet::merge(Entry &present, const Entry &taken, std::size_t key_bytes) 
 	drop_age(std::max(present.marked, taken.marked));
 	present.marked = std::min(present.marked, taken.marked);
 	present.eviction = std::max(present.eviction, taken.eviction);
+	present.only_hinted = present.only_hinted && taken.only_hinted;
 	bytes_ -= key_bytes + kEntryBytes;
 }
 

@@ -8,7 +8,8 @@
 // applied. No key is in both. What is prepared counts as dirty until it is in flight.
 //
 // An entry also knows that Redis said it evicted the key. That is undone by a later change of it:
-// not by the first hint, which is the eviction's own echo, but by the second.
+// not by the first hint, which is the eviction's own echo, but by the second. And it knows whether
+// hints are all that asked for the key.
 #pragma once
 
 #include <chrono>
@@ -67,10 +68,16 @@ public:
 	std::size_t prepared() const { return next_.size(); }
 	// Whether Redis said that it evicted the index-th key in flight, before or after it was taken.
 	bool evicted(std::size_t index) const;
+	// Whether nothing but hints made the index-th key in flight dirty.
+	bool only_hinted(std::size_t index) const { return batch_[index].node.mapped().only_hinted; }
 
 	// Returns the keys in flight from index on, unread, to the front of the dirty ones. Their
 	// views become invalid, and in_flight() becomes index.
 	void untake_from(std::size_t index);
+
+	// Forgets those keys of the batch, by their indexes in ascending order: there is nothing to
+	// copy. The others close up; their views stay valid.
+	void drop(const std::vector<std::size_t> &indexes);
 
 	// Makes one key of the batch dirty again, behind the others, with the time it was first marked.
 	void put_back(std::size_t index);
@@ -107,6 +114,7 @@ private:
 	struct Entry {
 		TimePoint marked;
 		Eviction eviction = Eviction::none;
+		bool only_hinted = false;
 	};
 	using Index = std::unordered_map<std::string, Entry, KeyHash, std::equal_to<>>;
 	struct Taken {
@@ -116,6 +124,7 @@ private:
 
 	Entry *find_or_add(std::string_view key, TimePoint now, bool *added);
 	void requeue(Taken &taken, bool front);
+	void forget(const Taken &taken);
 	void merge(Entry &present, const Entry &taken, std::size_t key_bytes);
 	bool in_batch(std::string_view key) const { return batch_keys_.count(key) > 0; }
 	void add_age(TimePoint marked);

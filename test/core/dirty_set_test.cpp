@@ -76,6 +76,69 @@ TEST(DirtySet, UntakenKeysComeNextInTheSameOrder) {
 	EXPECT_EQ(take(set, 9), (std::vector<std::string>{"b", "c", "d"}));
 }
 
+TEST(DirtySet, KnowsWhetherOnlyHintsAskedForAKey) {
+	DirtySet set({});
+	const auto only_hinted = [&set] {
+		EXPECT_EQ(set.take(1), 1U);
+		return set.only_hinted(0);
+	};
+	set.hint("k", at(1));
+	set.hint("k", at(1));
+	EXPECT_TRUE(only_hinted());
+	set.hint("k", at(2));
+	set.commit();
+	EXPECT_TRUE(only_hinted()) << "hinted at while it was in flight";
+	set.put_back(0);
+	set.hint("k", at(3));
+	set.commit();
+	EXPECT_FALSE(only_hinted()) << "it was put back";
+	set.put_back_all();
+	EXPECT_FALSE(only_hinted());
+	set.hint("k", at(4));
+	set.put_back_all();
+	EXPECT_FALSE(only_hinted()) << "and hinted at before";
+	set.commit();
+	set.hint("k", at(5));
+	set.mark("k", at(5));
+	EXPECT_FALSE(only_hinted());
+	set.commit();
+	set.mark("k", at(6));
+	set.hint("k", at(6));
+	EXPECT_FALSE(only_hinted());
+	set.commit();
+	set.hint_evicted("k", at(7), true);
+	set.hint("k", at(7));
+	EXPECT_FALSE(only_hinted());
+	set.hint("a", at(8));
+	set.commit();
+	set.hint("b", at(8));
+	EXPECT_EQ(set.take(2), 2U);
+	set.untake_from(1);
+	set.commit();
+	EXPECT_TRUE(only_hinted()) << "it was not read";
+}
+
+TEST(DirtySet, WhatIsDroppedIsForgottenAndTheRestClosesUp) {
+	DirtySet set({});
+	for (const char *key : {"a", "b", "c", "d", "e"})
+		set.hint(key, at(1));
+	set.take(9);
+	const std::string_view third = set.key(2);
+	set.hint("b", at(2));
+	set.put_back(3);
+	set.drop({0, 1, 3});
+	EXPECT_EQ(set.batch_size(), 2U);
+	EXPECT_EQ(set.in_flight(), 2U);
+	EXPECT_EQ(set.key(0), "c");
+	EXPECT_EQ(set.key(0).data(), third.data());
+	EXPECT_EQ(set.key(1), "e");
+	EXPECT_EQ(take(set, 9), (std::vector<std::string>{"b", "d", "c", "e"}));
+	set.commit();
+	EXPECT_TRUE(set.idle());
+	EXPECT_EQ(set.bytes(), 0U);
+	EXPECT_TRUE(set.settled_since(at(9)));
+}
+
 TEST(DirtySet, StopsGrowingAtTheNumberOfKeys) {
 	DirtySet set({2, 1 << 20});
 	set.mark("a", at(1));
