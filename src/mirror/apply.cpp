@@ -1,14 +1,15 @@
 // Applying what both sides hold.
 //
-// One transaction a batch: judge each value of Redis, look up what is pending, read the rows,
-// decide; lock in sid order the rows that are to change (SKIP LOCKED: the application never waits
-// for us nor we for it), look at the outbox and the row again, write what differs. What is pending
-// is looked up before the rows are read: a row may then be newer than what is known of it, never
-// older. The rows are read without a lock first, so that a comparison that finds nothing to do
-// writes nothing. An error rolls the batch back and tries its halves.
+// One transaction for a part of the batch: judge each value of Redis, look up what is pending, read
+// the rows, decide; lock in sid order the rows that are to change (SKIP LOCKED: the application
+// never waits for us nor we for it), look at the outbox and the row again, write what differs. What
+// is pending is looked up before the rows are read: a row may then be newer than what is known of
+// it, never older. The rows are read without a lock first, so that a comparison that finds nothing
+// to do writes nothing. An error rolls the batch back and tries its halves.
 //
-// What goes to Redis is sent after the commit. Until Redis has taken it its rows stay in the
-// outbox, so that a crash in between repeats the push and loses nothing.
+// What goes to Redis is sent after the commit, and Redis works on it while the next part is
+// applied. Until Redis has taken it its rows stay in the outbox, so that a crash in between repeats
+// the push and loses nothing. They are removed once for all parts.
 #include "mirror/apply.h"
 
 #include <algorithm>
@@ -25,6 +26,8 @@ namespace session_store {
 
 namespace {
 
+constexpr int kPart = 250; // rows of one transaction
+
 constexpr const char *kActivity = "session_store mirror: applying";
 constexpr const char *kSettling = "session_store mirror: settling the outbox";
 
@@ -38,6 +41,8 @@ struct Batch {
 	bool locking_table; // the table's lock was being waited for
 	bool carefully;     // something failed: the way that tells best what it is
 	size_t push_bytes;  // of the pushes so far
+	MirrorRow **pushes; // what was sent to Redis, in this order
+	int push_count;
 };
 
 // Rows that share something, chosen from those of a transaction.
@@ -352,25 +357,34 @@ void settle_pushed(void *argument) {
 	remove_pending(pushed->rows, pushed->count);
 }
 
-bool push_batch(Batch *batch, int count, FeedError *error) {
-	auto **all = static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *)));
-	for (int i = 0; i < count; i++)
-		all[i] = &batch->rows[i];
-	const Chosen pushes = choose(all, count, [](const MirrorRow *row) { return row->push.wanted; });
-	if (pushes.count == 0)
+// Begins to send what the rows from..to - 1 want.
+bool push_range(Batch *batch, int from, int to, FeedError *error) {
+	const int before = batch->push_count;
+	for (int i = from; i < to; i++)
+		if (batch->rows[i].push.wanted)
+			batch->pushes[batch->push_count++] = &batch->rows[i];
+	const int count = batch->push_count - before;
+	return count == 0 || start_pushes(batch->pushes + before, count, error);
+}
+
+// Waits for Redis, and settles what it took.
+bool settle_pushes(Batch *batch, FeedError *error) {
+	const int count = batch->push_count;
+	if (count == 0)
 		return true;
-	auto *changed = static_cast<bool *>(palloc0(pushes.count * sizeof(bool)));
-	if (send_pushes(pushes.rows, pushes.count, changed, error) == PushEnd::feed_failed)
+	auto *changed = static_cast<bool *>(palloc0(count * sizeof(bool)));
+	if (!finish_pushes(count, changed, error))
 		return false;
-	Chosen pushed = {static_cast<MirrorRow **>(palloc(pushes.count * sizeof(MirrorRow *))), 0};
-	for (int i = 0; i < pushes.count; i++) {
+	Chosen pushed = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
+	for (int i = 0; i < count; i++) {
+		const int order = batch->pushes[i]->order;
 		if (!changed[i])
-			pushed.rows[pushed.count++] = pushes.rows[i];
-		else if (!put_back(batch, pushes.rows[i]->order, pushes.rows[i]->order + 1, error))
+			pushed.rows[pushed.count++] = batch->pushes[i];
+		else if (!put_back(batch, order, order + 1, error))
 			return false;
 	}
 	batch->result->pushed += pushed.count;
-	batch->result->conflicts += pushes.count - pushed.count;
+	batch->result->conflicts += count - pushed.count;
 	WorkerFailure why;
 	if (!try_worker_transaction(kSettling, settle_pushed, &pushed, &why)) {
 		// They are pushed once more, which changes nothing.
@@ -418,7 +432,8 @@ bool apply_batch(const ApplyContext *context, const FeedItem *items, int count, 
 	FeedError *error) {
 	memset(result, 0, sizeof(*result));
 	MemoryContextReset(context->kept);
-	Batch batch = {context, &context->target->store, nullptr, nullptr, result, false, false, 0};
+	Batch batch = {context, &context->target->store, nullptr, nullptr, result, false, false, 0,
+		static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
 	batch.rows = static_cast<MirrorRow *>(palloc0(count * sizeof(MirrorRow)));
 	batch.forced = static_cast<char **>(palloc0(count * sizeof(char *)));
 	for (int i = 0; i < count; i++) {
@@ -430,7 +445,12 @@ bool apply_batch(const ApplyContext *context, const FeedItem *items, int count, 
 		[](const MirrorRow &a, const MirrorRow &b) { return a.item->sid < b.item->sid; });
 	for (int i = 0; i < count; i++)
 		batch.rows[i].order = i;
-	const bool done = apply_range(&batch, 0, count, error) && push_batch(&batch, count, error);
+	bool done = true;
+	for (int from = 0; done && from < count; from += kPart) {
+		const int to = Min(from + kPart, count);
+		done = apply_range(&batch, from, to, error) && push_range(&batch, from, to, error);
+	}
+	done = done && settle_pushes(&batch, error);
 	MemoryContextReset(context->scratch);
 	return done;
 }

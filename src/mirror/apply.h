@@ -32,9 +32,9 @@ struct ApplyResult {
 	char message[256];
 };
 
-// Applies all items of the last feed_fetch(), in one transaction unless something fails: then in
+// Applies all items of the last feed_fetch(), in a few transactions unless something fails: then in
 // halves, down to the key that is at fault, which goes to rejects. What is to go to Redis is sent
-// after the commit, and what that settles in the outbox is removed in a transaction of its own.
+// after each commit, and what that settles in the outbox is removed in a transaction of its own.
 // Keys whose row is locked are put back into the feed. False when the feed itself fails. The caller
 // commits the feed.
 bool apply_batch(const ApplyContext *context, const FeedItem *items, int count, ApplyResult *result,

@@ -339,21 +339,27 @@ bool feed_confirm(bool *kept, FeedError *error) noexcept {
 	});
 }
 
-bool feed_push(
-	const PushCommand *commands, int count, PushOutcome *outcomes, FeedError *error) noexcept {
-	std::fill_n(outcomes, count, PushOutcome::changed);
-	char refusal[kRefusalBytes] = "";
-	const bool good = guarded(error, [&] {
+bool feed_start_push(const PushCommand *commands, int count, FeedError *error) noexcept {
+	return guarded(error, [&] {
 		redis::Feed &to = feed();
 		std::vector<redis::Push> &pushes = link_->pushes;
 		pushes.clear();
 		for (const PushCommand &one : std::span(commands, static_cast<std::size_t>(count)))
-			pushes.push_back(
-				{static_cast<std::size_t>(one.item), one.remove, one.value, one.expire_ms});
+			pushes.push_back({static_cast<std::size_t>(one.item), one.remove, one.value,
+				one.expire_ms, one.settles});
+		to.start_push(pushes);
+	});
+}
+
+bool feed_finish_pushes(PushOutcome *outcomes, int count, FeedError *error) noexcept {
+	std::fill_n(outcomes, count, PushOutcome::changed);
+	char refusal[kRefusalBytes] = "";
+	const bool good = guarded(error, [&] {
+		redis::Feed &to = feed();
 		std::vector<redis::PushResult> &results = link_->results;
-		results.assign(pushes.size(), redis::PushResult::changed);
+		results.assign(static_cast<std::size_t>(count), redis::PushResult::changed);
 		std::string why;
-		to.push(pushes, results, &why);
+		to.finish_pushes(results, &why);
 		std::transform(results.begin(), results.end(), outcomes, outcome_of);
 		if (!why.empty())
 			copy_text(refusal, sizeof(refusal), "Redis refused to write sessions: " + why);

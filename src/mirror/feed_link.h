@@ -51,7 +51,7 @@ struct FeedOptions {
 enum class FeedItemKind : std::uint8_t { absent, value, other_type, too_large, error };
 
 inline constexpr std::int64_t kFeedNoExpiry = INT64_MAX;
-inline constexpr std::size_t kFeedBatch = 250;
+inline constexpr std::size_t kFeedBatch = 1000;
 
 // One key as it was read; see redis::Item. Views are valid until feed_commit() or the next fetch.
 struct FeedItem {
@@ -74,6 +74,7 @@ struct PushCommand {
 	bool remove;
 	std::string_view value; // the item's own view: only the expiry is written
 	std::int64_t expire_ms; // kFeedNoExpiry: none; one that is over means remove
+	bool settles;           // then both sides agree, and nothing is left to be done about the key
 };
 static_assert(std::is_trivially_destructible_v<PushCommand>);
 
@@ -149,7 +150,8 @@ void feed_note_seen(std::string_view sid) noexcept;
 bool feed_mark(std::string_view sid, FeedError *error) noexcept;
 void feed_end_comparison() noexcept;
 
-// Reads at most kFeedBatch dirty keys; the array belongs to the link.
+// Reads at most kFeedBatch dirty keys, without what turns out to be the echo of a push; the array
+// belongs to the link.
 bool feed_fetch(const FeedItem **items, int *count, FeedError *error) noexcept;
 // After feed_fetch() and before feed_commit(): asks Redis for the next batch, none of whose keys is
 // in this one, so that the next feed_fetch() mostly finds it here.
@@ -168,11 +170,14 @@ bool feed_caught_up() noexcept;
 // items and before they are applied.
 bool feed_confirm(bool *kept, FeedError *error) noexcept;
 
-// Writes what is asked, each only while its key is as it was fetched; outcomes[i] is that of
-// commands[i]. True also when Redis refused some: then error->message says why, with kind refused
-// (none when nothing was refused). The items stay valid.
-bool feed_push(
-	const PushCommand *commands, int count, PushOutcome *outcomes, FeedError *error) noexcept;
+// Begins to write what is asked, each only while its key is as it was fetched, and does not wait
+// for it. What the commands show must stay until feed_finish_pushes(), which comes before
+// feed_commit().
+bool feed_start_push(const PushCommand *commands, int count, FeedError *error) noexcept;
+// outcomes[i] is that of the i-th command since the last call. True also when Redis refused some:
+// then error->message says why, with kind refused (none when nothing was refused). The items stay
+// valid.
+bool feed_finish_pushes(PushOutcome *outcomes, int count, FeedError *error) noexcept;
 
 // Takes or renews the lease on this prefix of this database; *held is false when another holds it,
 // whose name goes to `other`. `holder` is not empty.

@@ -36,8 +36,11 @@ void copy_payload(Datum sess, Payload payload, MemoryContext kept, Push *push) {
 void prepare_push(MirrorRow *row, Payload payload, MemoryContext kept) {
 	const core::Decision *decision = &row->decision;
 	row->push = {};
+	// A kept eviction is forgotten when the value is read.
+	const bool settles = !row->evicted && !row->item->evicted;
 	if (decision->action == core::Action::delete_redis) {
 		row->push.wanted = row->push.removes = true;
+		row->push.settles = settles;
 		return;
 	}
 	if (decision->action != core::Action::write ||
@@ -47,6 +50,7 @@ void prepare_push(MirrorRow *row, Payload payload, MemoryContext kept) {
 	row->push.wanted = true;
 	row->push.expire =
 		decision->expiry == core::Direction::to_postgres ? row->judged.expire : row->expire;
+	row->push.settles = settles && is_whole_milliseconds(row->push.expire);
 	// The expiry alone: what Redis holds is written again as it is.
 	if (decision->payload == core::Direction::to_redis)
 		copy_payload(row->sess, payload, kept, &row->push);
@@ -54,21 +58,25 @@ void prepare_push(MirrorRow *row, Payload payload, MemoryContext kept) {
 		row->push.value = row->item->value.data(), row->push.size = row->item->value.size();
 }
 
-PushEnd send_pushes(MirrorRow **rows, int count, bool *changed, FeedError *error) {
+bool start_pushes(MirrorRow **rows, int count, FeedError *error) {
 	auto *commands = static_cast<PushCommand *>(palloc(count * sizeof(PushCommand)));
-	auto *outcomes = static_cast<PushOutcome *>(palloc(count * sizeof(PushOutcome)));
 	for (int i = 0; i < count; i++) {
 		const Push *push = &rows[i]->push;
 		commands[i] = {rows[i]->index, push->removes, {push->value, push->size},
-			to_redis_milliseconds(push->expire)};
+			to_redis_milliseconds(push->expire), push->settles};
 	}
-	if (!feed_push(commands, count, outcomes, error))
-		return PushEnd::feed_failed;
-	for (int i = 0; i < count; i++)
-		changed[i] = outcomes[i] != PushOutcome::done;
+	const bool started = feed_start_push(commands, count, error);
 	pfree(commands);
+	return started;
+}
+
+bool finish_pushes(int count, bool *changed, FeedError *error) {
+	auto *outcomes = static_cast<PushOutcome *>(palloc(count * sizeof(PushOutcome)));
+	const bool finished = feed_finish_pushes(outcomes, count, error);
+	for (int i = 0; finished && i < count; i++)
+		changed[i] = outcomes[i] != PushOutcome::done;
 	pfree(outcomes);
-	return PushEnd::sent;
+	return finished;
 }
 
 } // namespace session_store

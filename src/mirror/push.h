@@ -14,9 +14,10 @@ inline constexpr size_t kPushBytes = size_t{16} << 20;
 // transaction that decided.
 void prepare_push(MirrorRow *row, Payload payload, MemoryContext kept);
 
-enum class PushEnd : uint8_t { sent, feed_failed };
-// Sends what the rows want and says of each whether Redis took it; `changed` is true where Redis
-// had moved on. Never within a transaction.
-PushEnd send_pushes(MirrorRow **rows, int count, bool *changed, FeedError *error);
+// Begins to send what the rows want. Never within a transaction. False when the feed failed.
+bool start_pushes(MirrorRow **rows, int count, FeedError *error);
+// Waits for all that was begun, of these rows in this order, and says of each whether Redis took
+// it; `changed` is true where Redis had moved on. Likewise.
+bool finish_pushes(int count, bool *changed, FeedError *error);
 
 } // namespace session_store

@@ -22,6 +22,7 @@ struct OutboxRow {
 struct Push {
 	bool wanted;
 	bool removes;
+	bool settles; // nothing is left to be done about the sid then
 	const char *value;
 	size_t size;
 	TimestampTz expire;

@@ -25,6 +25,11 @@ inline bool from_redis_milliseconds(int64 milliseconds, TimestampTz *timestamp) 
 	return true;
 }
 
+// Whether Redis can hold exactly this.
+inline bool is_whole_milliseconds(TimestampTz timestamp) {
+	return TIMESTAMP_IS_NOEND(timestamp) || timestamp % 1000 == 0;
+}
+
 // Expiries are whole milliseconds. One before 1970 is long past in any case.
 inline int64 to_redis_milliseconds(TimestampTz timestamp) {
 	if (TIMESTAMP_IS_NOEND(timestamp))

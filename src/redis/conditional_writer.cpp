@@ -78,24 +78,45 @@ std::size_t ConditionalWriter::Task::bytes() const {
 	return kWriteBytes + item->key.size() + item->value.size() + written;
 }
 
-void ConditionalWriter::write(std::span<const Item> items, std::span<const Push> pushes,
-	std::span<PushResult> results, std::string *refusal, std::int64_t now_ms,
-	std::size_t max_bytes) {
-	refusal_ = refusal;
+bool ConditionalWriter::start(
+	std::span<const Item> items, const Push &push, PushResult *result, std::int64_t now_ms) {
+	*result = PushResult::refused;
+	if (push.item >= items.size())
+		return false;
+	const Item &item = items[push.item];
+	if (item.kind != ItemKind::value && item.kind != ItemKind::absent) {
+		if (refusal_.empty())
+			refusal_ = "WRONGTYPE";
+		return false;
+	}
+	const Task task{&item, &push, result, push.remove || push.expire_ms <= now_ms};
+	if (!ready()) {
+		left_.push_back(task);
+		return false;
+	}
+	append_call(task);
+	sent_.push_back(task);
+	bytes_ += task.bytes();
+	return true;
+}
+
+void ConditionalWriter::receive(std::size_t count) {
+	for (; count > 0; count--) {
+		const ReplyPtr reply = connection_.read_reply();
+		const Task task = sent_.front();
+		sent_.pop_front();
+		bytes_ -= task.bytes();
+		if (script_.not_run(*reply))
+			left_.push_back(task);
+		else
+			take_answer(task, *reply);
+	}
+}
+
+void ConditionalWriter::finish(std::string *refusal, std::size_t max_bytes) {
 	Tasks chunk;
 	std::size_t bytes = 0;
-	for (std::size_t i = 0; i < pushes.size(); i++) {
-		const Push &push = pushes[i];
-		results[i] = PushResult::refused;
-		if (push.item >= items.size())
-			continue;
-		const Item &item = items[push.item];
-		if (item.kind != ItemKind::value && item.kind != ItemKind::absent) {
-			if (refusal_->empty())
-				*refusal_ = "WRONGTYPE";
-			continue;
-		}
-		const Task task{&item, &push, &results[i], push.remove || push.expire_ms <= now_ms};
+	for (const Task &task : std::exchange(left_, {})) {
 		if (!chunk.empty() && bytes + task.bytes() > max_bytes) {
 			send(chunk);
 			chunk.clear();
@@ -106,6 +127,7 @@ void ConditionalWriter::write(std::span<const Item> items, std::span<const Push>
 	}
 	if (!chunk.empty())
 		send(chunk);
+	*refusal = std::exchange(refusal_, {});
 }
 
 void ConditionalWriter::send(const Tasks &tasks) {
@@ -126,14 +148,19 @@ ConditionalWriter::Tasks ConditionalWriter::by_script(const Tasks &tasks) {
 		const ReplyPtr reply = connection_.read_reply();
 		if (script_.not_run(*reply))
 			left.push_back(task);
-		else if (is_error(*reply))
-			refuse(*reply);
-		else if (is_integer(*reply))
-			*task.result = reply->integer == 1 ? PushResult::done : PushResult::changed;
 		else
-			unexpected("a script");
+			take_answer(task, *reply);
 	}
 	return left;
+}
+
+void ConditionalWriter::take_answer(const Task &task, const redisReply &reply) {
+	if (is_error(reply))
+		refuse(reply);
+	else if (is_integer(reply))
+		*task.result = reply.integer == 1 ? PushResult::done : PushResult::changed;
+	else
+		unexpected("a script");
 }
 
 void ConditionalWriter::append_call(const Task &task) {
@@ -293,8 +320,8 @@ void ConditionalWriter::exec(const std::vector<Task> &tasks) {
 void ConditionalWriter::refuse(const redisReply &reply) {
 	if (is_outage(reply))
 		throw server_error(reply, "to write sessions", Show::code_only);
-	if (refusal_->empty())
-		*refusal_ = refusal_code(reply);
+	if (refusal_.empty())
+		refusal_ = refusal_code(reply);
 }
 
 } // namespace session_store::redis

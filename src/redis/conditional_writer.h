@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,11 +25,22 @@ public:
 	// Redis before 7.0 has no PEXPIRETIME; before 6.2 it has no SET with PXAT either.
 	ConditionalWriter(Connection &connection, bool has_pexpiretime);
 
-	// See Feed::push(). At most max_bytes are under way, unless one write alone is larger; an
-	// expiry at or before now_ms means remove.
-	void write(std::span<const Item> items, std::span<const Push> pushes,
-		std::span<PushResult> results, std::string *refusal, std::int64_t now_ms,
-		std::size_t max_bytes);
+	// Whether start() can send; prepare() sees to that as far as Redis lets it. Nothing may be
+	// under way then.
+	bool ready() const noexcept { return script_.ready(); }
+	void prepare() { script_.load(connection_); }
+
+	// See Feed::start_push(). Puts one write behind what is to be sent, or keeps it for finish().
+	// An expiry at or before now_ms means remove. Returns whether receive() will have its answer.
+	bool start(
+		std::span<const Item> items, const Push &push, PushResult *result, std::int64_t now_ms);
+	// Bytes that are under way.
+	std::size_t bytes() const noexcept { return bytes_; }
+	// Reads the answers of the next `count` writes that were sent.
+	void receive(std::size_t count);
+	// Once all is received: does what is left, with at most max_bytes under way unless one write
+	// alone is larger, and says why Redis refused the first that it refused.
+	void finish(std::string *refusal, std::size_t max_bytes);
 
 private:
 	// One write that is still to be done.
@@ -46,6 +58,7 @@ private:
 	};
 	using Tasks = std::vector<Task>;
 
+	void take_answer(const Task &task, const redisReply &reply);
 	Tasks by_script(const Tasks &tasks);
 	void by_watch(std::span<const Task> group);
 	void append_call(const Task &task);
@@ -59,7 +72,10 @@ private:
 	Connection &connection_;
 	bool has_pexpiretime_;
 	Script script_;
-	std::string *refusal_ = nullptr; // of the write() under way
+	std::deque<Task> sent_;
+	Tasks left_;            // to be done by finish()
+	std::size_t bytes_ = 0; // of what is sent
+	std::string refusal_;   // the first since the last finish()
 };
 
 } // namespace session_store::redis

@@ -1,5 +1,7 @@
 // The change feed: its two connections, its hints, its SCAN and its barrier.
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <charconv>
 #include <utility>
@@ -16,6 +18,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
+constexpr std::size_t kEchoes = 100'000;   // of what may wait to be read again
 constexpr milliseconds kLongestDrain{100}; // of one pump(), however many hints keep coming
 
 [[noreturn]] void unexpected(const char *where) {
@@ -27,7 +30,7 @@ constexpr milliseconds kLongestDrain{100}; // of one pump(), however many hints 
 Feed::Feed(Endpoint endpoint, std::string prefix, Waiter &waiter, FeedLimits limits)
 	: endpoint_(std::move(endpoint)), prefix_(std::move(prefix)),
 	  pattern_(core::glob_for_prefix(prefix_)), waiter_(waiter), limits_(limits),
-	  dirty_(limits.dirty), lease_(endpoint_.database, prefix_) {}
+	  dirty_(limits.dirty), echoes_(random_seed(), kEchoes), lease_(endpoint_.database, prefix_) {}
 
 Feed::~Feed() = default;
 
@@ -49,6 +52,8 @@ void Feed::disconnect() noexcept {
 	reader_.reset();
 	pending_.clear();
 	next_.release();
+	echoes_.clear();
+	pushes_.clear();
 	barrier_ = Barrier::none;
 	phase_ = Phase::idle;
 	seen_.reset();
@@ -102,14 +107,45 @@ void Feed::require_connected() const {
 		throw Error(ErrorKind::closed, "there is no connection to Redis");
 }
 
-void Feed::push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal) {
+void Feed::start_push(std::span<const Push> pushes) {
 	require_connected();
 	guarded([&, this] {
 		drain();
-		settle();
-		writer_->write(
-			current_.items, pushes, results, refusal, clock_.now_ms(), limits_.exchange_bytes);
+		if (!writer_->ready()) {
+			settle();
+			writer_->prepare();
+		}
+		const std::int64_t now_ms = clock_.now_ms();
+		std::size_t sent = 0;
+		for (const Push &push : pushes) {
+			Begun &begun = pushes_.emplace_back(Begun{push, PushResult::refused});
+			if (writer_->bytes() > limits_.exchange_bytes) {
+				pending_.push_back({Pending::pushes, std::exchange(sent, 0)});
+				settle();
+			}
+			if (writer_->start(current_.items, begun.push, &begun.result, now_ms))
+				sent++;
+		}
+		pending_.push_back({Pending::pushes, sent});
+		reader_->send_some();
 	});
+}
+
+void Feed::finish_pushes(std::span<PushResult> results, std::string *refusal) {
+	require_connected();
+	guarded([&, this] {
+		settle();
+		writer_->finish(refusal, limits_.exchange_bytes);
+		note_pushed();
+		for (std::size_t i = 0; i < results.size() && i < pushes_.size(); i++)
+			results[i] = pushes_[i].result;
+		pushes_.clear();
+	});
+}
+
+void Feed::push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal) {
+	start_push(pushes);
+	finish_pushes(results, refusal);
 }
 
 bool Feed::lease(std::string_view holder, milliseconds ttl, std::string *other) {
@@ -141,6 +177,7 @@ void Feed::note_gap(unsigned reason) noexcept {
 	if ((gap_ & reason) == 0)
 		counters_.gaps++;
 	gap_ |= reason;
+	echoes_.clear();
 }
 
 // Takes in what S has, then sees to its PING. Only what was really drained can tell a late PONG.
@@ -199,10 +236,13 @@ void Feed::handle_pong(std::string_view token) {
 // Takes in what R has been asked ahead; nothing else can be asked before.
 void Feed::settle() {
 	while (!pending_.empty()) {
-		if (pending_.front() == Pending::scan)
+		const Asked &asked = pending_.front();
+		if (asked.what == Pending::scan)
 			receive_scan();
-		else
+		else if (asked.what == Pending::batch)
 			receive_batch();
+		else
+			writer_->receive(asked.count);
 		pending_.pop_front();
 	}
 }
@@ -210,6 +250,26 @@ void Feed::settle() {
 Connection &Feed::settled_reader() {
 	settle();
 	return *reader_;
+}
+
+// What was written comes back as hints.
+void Feed::note_pushed() {
+	for (const auto &[push, result] : pushes_)
+		if (result == PushResult::done && push.settles)
+			echoes_.note(current_.items[push.item].key, {push.remove, push.expire_ms, push.value});
+}
+
+// Writes that nobody waits for: what they show is going away, and what they did is not known.
+void Feed::give_up_pushes() noexcept {
+	if (!pushes_.empty())
+		disconnect();
+}
+
+core::HashSeed Feed::random_seed() {
+	core::HashSeed seed{};
+	if (getentropy(seed.data(), sizeof(seed)) != 0)
+		throw Error(ErrorKind::unsupported, "the system has no random bytes");
+	return seed;
 }
 
 // Whether the key is one to mirror.

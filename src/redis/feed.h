@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "core/dirty_set.h"
+#include "core/echoes.h"
 #include "core/sid_filter.h"
 #include "redis/conditional_writer.h"
 #include "redis/connection.h"
@@ -120,8 +121,9 @@ public:
 	// is dirty has been committed. Frees the memory of the SCAN. Does nothing while scanning().
 	void end_comparison() noexcept;
 
-	// Reads at most max (and at most kMaxFetch) dirty keys, fewer when they are large; empty when
-	// nothing is dirty. They are in flight until commit(). What an earlier fetch() left in flight
+	// Reads at most max (and at most kMaxFetch) dirty keys, fewer when they are large, and without
+	// those that turn out to be echoes of what was pushed; empty when nothing is dirty, or all of
+	// it was that. They are in flight until commit(). What an earlier fetch() left in flight
 	// is put back first. When it throws, what it had taken is dirty again.
 	std::span<const Item> fetch(std::size_t max);
 	// What the last fetch() returned, until commit() or put_back_all().
@@ -134,9 +136,14 @@ public:
 	void put_back_all();
 	// The rest of the batch is copied. Frees the values.
 	void commit();
-	// Writes to Redis what is asked of items of the last fetch(), each only if its key is as it was
-	// read; results[i] says what became of pushes[i]. Pipelined, with few megabytes under way. Of
-	// what Redis refuses the first reason goes to *refusal, a code such as OOM or NOPERM.
+	// Begins to write to Redis what is asked of items of the last fetch(), each only if its key is
+	// as it was read. Pipelined, with few megabytes under way; what the pushes show must stay until
+	// finish_pushes(), which comes before commit() or put_back_all().
+	void start_push(std::span<const Push> pushes);
+	// results[i] says what became of the i-th push since the last call. Of what Redis refuses the
+	// first reason goes to *refusal, a code such as OOM or NOPERM.
+	void finish_pushes(std::span<PushResult> results, std::string *refusal);
+	// Both.
 	void push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal);
 
 	// Takes or renews the lease on this prefix for so long; false when another holds it, who goes
@@ -180,7 +187,16 @@ private:
 	}
 
 	// What R has been asked and has not answered yet, in this order.
-	enum class Pending : std::uint8_t { scan, batch };
+	enum class Pending : std::uint8_t { scan, batch, pushes };
+	struct Asked {
+		Pending what;
+		std::size_t count;
+	};
+	// A write that was begun.
+	struct Begun {
+		Push push;
+		PushResult result;
+	};
 	// Keys that were read, and what owns what the items show.
 	struct Batch {
 		std::vector<Item> items;
@@ -205,6 +221,9 @@ private:
 	bool is_ours(std::string_view key) const noexcept;
 	void settle();
 	Connection &settled_reader();
+	void note_pushed();
+	void give_up_pushes() noexcept;
+	static core::HashSeed random_seed();
 
 	// feed_subscribe.cpp: S, and how changes are noticed
 	std::string open_subscriber();
@@ -235,7 +254,9 @@ private:
 	bool prepare(std::size_t max);
 	void send_batch();
 	void forget_read_ahead();
+	std::size_t exchange_keys() const;
 	void receive_batch();
+	void receive_exchange(std::size_t from, std::size_t count);
 	void read_long_values();
 	void ask_sizes(std::span<const std::size_t> indexes);
 	std::size_t fit_batch() const;
@@ -245,6 +266,8 @@ private:
 	void append_expiry_read(std::string_view key);
 	void ask_types();
 	void see_evictions();
+	void drop_echoes();
+	bool is_echo(std::size_t index);
 	ReplyPtr read_exec(std::size_t queued);
 	std::size_t read_cost(std::size_t index) const;
 	bool is_too_large(std::size_t index) const { return sizes_[index] > limits_.max_value; }
@@ -270,6 +293,7 @@ private:
 	unsigned polls_ = 0; // since then
 
 	core::DirtySet dirty_;
+	core::Echoes echoes_;
 	unsigned gap_ = kGapNone;
 	unsigned answering_ = kGapNone; // what the comparison under way answers
 
@@ -290,7 +314,8 @@ private:
 	std::optional<ConditionalWriter> writer_; // on R
 	Lease lease_;
 
-	std::deque<Pending> pending_;
+	std::deque<Asked> pending_;
+	std::deque<Begun> pushes_;         // until finish_pushes()
 	Batch current_;                    // in flight
 	Batch next_;                       // of the prepared keys, when it has been read
 	std::vector<std::uint64_t> sizes_; // of what is in flight; of a long value as STRLEN says it

@@ -1,9 +1,9 @@
 // Reading batches of dirty keys, value and expiry of each in one transaction.
 //
-// One exchange reads a batch, but of each value no more than small_bytes, so that its reply is
-// bounded whatever Redis holds; it is sent ahead, while the batch before it is applied. Values that
-// are longer are read afterwards: STRLEN bounds what one reply can bring, moderate ones share an
-// exchange of some megabytes, a large one goes alone, and of one larger than the store can hold
+// A few exchanges read a batch, but of each value no more than small_bytes, so that their replies
+// are bounded whatever Redis holds; they are sent ahead, while the batch before is applied. Values
+// that are longer are read afterwards: STRLEN bounds what one reply can bring, moderate ones share
+// an exchange of some megabytes, a large one goes alone, and of one larger than the store can hold
 // only the head is read. A batch that would hold more than its share of memory is cut, the rest
 // stays dirty.
 //
@@ -83,6 +83,7 @@ std::span<const Item> Feed::fetch(std::size_t max) {
 			ask_types();
 			see_evictions();
 			counters_.fetched += current_.items.size();
+			drop_echoes();
 			for (const Item &item : current_.items)
 				counters_.fetched_bytes += item.value.size();
 			return current_.items;
@@ -106,11 +107,13 @@ void Feed::put_back(std::size_t index) {
 }
 
 void Feed::put_back_all() {
+	give_up_pushes();
 	current_.release();
 	dirty_.put_back_all();
 }
 
 void Feed::commit() {
+	give_up_pushes();
 	current_.release();
 	dirty_.commit();
 }
@@ -123,7 +126,7 @@ void Feed::forget_read_ahead() {
 
 // Chooses the next batch, unless there is one. False when nothing is dirty.
 bool Feed::prepare(std::size_t max) {
-	const std::size_t fitting = limits_.exchange_bytes / (limits_.small_bytes + kItemBytes);
+	const std::size_t fitting = limits_.batch_bytes / (limits_.small_bytes + kItemBytes);
 	const std::size_t count = std::min({max, kMaxFetch, std::max<std::size_t>(fitting, 1)});
 	return dirty_.prepare(count) > 0;
 }
@@ -131,38 +134,53 @@ bool Feed::prepare(std::size_t max) {
 // Asks for what is prepared, unless that has been done.
 void Feed::send_batch() {
 	if (!next_.items.empty() ||
-		std::find(pending_.begin(), pending_.end(), Pending::batch) != pending_.end())
+		std::any_of(pending_.begin(), pending_.end(),
+			[](const Asked &asked) { return asked.what == Pending::batch; }))
 		return;
 	const std::string last = std::to_string(limits_.small_bytes); // one byte more than a small one
-	reader_->append({"MULTI"});
-	if (!has_pexpiretime_)
-		reader_->append({"TIME"});
-	for (std::size_t i = 0; i < dirty_.prepared(); i++) {
-		reader_->append({"GETRANGE", dirty_.prepared_key(i), "0", last});
-		append_expiry_read(dirty_.prepared_key(i));
+	for (std::size_t from = 0; from < dirty_.prepared(); from += exchange_keys()) {
+		const std::size_t to = std::min(from + exchange_keys(), dirty_.prepared());
+		reader_->append({"MULTI"});
+		if (!has_pexpiretime_)
+			reader_->append({"TIME"});
+		for (std::size_t i = from; i < to; i++) {
+			reader_->append({"GETRANGE", dirty_.prepared_key(i), "0", last});
+			append_expiry_read(dirty_.prepared_key(i));
+		}
+		reader_->append({"EXEC"});
 	}
-	reader_->append({"EXEC"});
-	pending_.push_back(Pending::batch);
+	pending_.push_back({Pending::batch, dirty_.prepared()});
 	reader_->send_some();
+}
+
+// How many keys one exchange of a batch reads.
+std::size_t Feed::exchange_keys() const {
+	const std::size_t fitting = limits_.exchange_bytes / (limits_.small_bytes + kItemBytes);
+	return std::clamp<std::size_t>(fitting, 1, kMaxExchange);
 }
 
 void Feed::receive_batch() {
 	const std::size_t count = dirty_.prepared();
-	const std::size_t time_reads = has_pexpiretime_ ? 0 : 1;
-	reader_->set_reply_limit(count * (limits_.small_bytes + kItemBytes) + kReplySlack);
-	ReplyPtr exec = read_exec(time_reads + 2 * count);
-	reader_->set_reply_limit(Connection::kDefaultReplyLimit);
 	next_.release();
 	next_.items.resize(count);
 	for (std::size_t i = 0; i < count; i++) {
 		next_.items[i].key = dirty_.prepared_key(i);
 		core::sid_of_key(next_.items[i].key, prefix_, &next_.items[i].sid);
 	}
+	for (std::size_t from = 0; from < count; from += exchange_keys())
+		receive_exchange(from, std::min(exchange_keys(), count - from));
+}
+
+void Feed::receive_exchange(std::size_t from, std::size_t count) {
+	const std::size_t time_reads = has_pexpiretime_ ? 0 : 1;
+	reader_->set_reply_limit(count * (limits_.small_bytes + kItemBytes) + kReplySlack);
+	ReplyPtr exec = read_exec(time_reads + 2 * count);
+	reader_->set_reply_limit(Connection::kDefaultReplyLimit);
 	if (is_nil(*exec))
 		return;
 	const std::int64_t now_ms = time_reads != 0 ? time_micros(*exec->element[0]) / 1000 : 0;
 	for (std::size_t i = 0; i < count; i++)
-		set_item(&next_.items[i], *exec->element[time_reads + 2 * i],
+		set_item(&next_.items[from + i], *exec->element[time_reads + 2 * i],
 			*exec->element[time_reads + 2 * i + 1], now_ms, Read::range);
 	next_.replies.push_back(std::move(exec));
 }
@@ -360,6 +378,39 @@ void Feed::see_evictions() {
 	for (std::size_t i = 0; i < current_.items.size(); i++)
 		if (current_.items[i].kind == ItemKind::absent)
 			current_.items[i].evicted = dirty_.evicted(i);
+}
+
+// Of what is left, none holds what was last pushed as far as we know: whatever is done about it,
+// the next push is another one.
+void Feed::drop_echoes() {
+	std::vector<std::size_t> echoes;
+	for (std::size_t i = 0; i < current_.items.size(); i++)
+		if (is_echo(i))
+			echoes.push_back(i);
+	if (echoes.empty())
+		return;
+	counters_.echoes += echoes.size();
+	dirty_.drop(echoes);
+	std::size_t kept = 0;
+	auto next = echoes.begin();
+	for (std::size_t i = 0; i < current_.items.size(); i++)
+		if (next != echoes.end() && *next == i)
+			next++;
+		else
+			current_.items[kept++] = current_.items[i];
+	current_.items.resize(kept);
+}
+
+// A comparison wants to see everything, and only a hint can be an echo.
+bool Feed::is_echo(std::size_t index) {
+	const Item &item = current_.items[index];
+	const bool absent = item.kind == ItemKind::absent;
+	if (comparing() || gap_ != kGapNone || !dirty_.only_hinted(index) || item.evicted ||
+		(!absent && item.kind != ItemKind::value)) {
+		echoes_.forget(item.key);
+		return false;
+	}
+	return echoes_.take(item.key, {absent, item.expire_ms, item.value});
 }
 
 } // namespace session_store::redis

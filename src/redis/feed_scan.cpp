@@ -1,7 +1,5 @@
 // A comparison: the SCAN, one call ahead of what is asked for, and what it did not see.
 
-#include <sys/random.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -17,13 +15,6 @@ namespace {
 constexpr std::string_view kScanCount = "250";
 // How often a feed that has to do without tracking looks whether Redis lets it by now.
 constexpr std::chrono::minutes kRetryTracking{5};
-
-core::HashSeed random_seed() {
-	core::HashSeed seed{};
-	if (getentropy(seed.data(), sizeof(seed)) != 0)
-		throw Error(ErrorKind::unsupported, "the system has no random bytes");
-	return seed;
-}
 
 } // namespace
 
@@ -72,13 +63,14 @@ bool Feed::scan_has_room() const {
 
 // Sends one SCAN, unless one is under way.
 void Feed::send_scan() {
-	if (std::find(pending_.begin(), pending_.end(), Pending::scan) != pending_.end())
+	if (std::any_of(pending_.begin(), pending_.end(),
+			[](const Asked &asked) { return asked.what == Pending::scan; }))
 		return;
 	if (prefix_.empty())
 		reader_->append({"SCAN", cursor_, "COUNT", kScanCount});
 	else
 		reader_->append({"SCAN", cursor_, "MATCH", pattern_, "COUNT", kScanCount});
-	pending_.push_back(Pending::scan);
+	pending_.push_back({Pending::scan, 1});
 	reader_->send_some();
 }
 

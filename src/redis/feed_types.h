@@ -15,7 +15,8 @@
 
 namespace session_store::redis {
 
-inline constexpr std::size_t kMaxFetch = 250;
+inline constexpr std::size_t kMaxFetch = 1000;
+inline constexpr std::size_t kMaxExchange = 250; // keys of one MULTI, for which others wait
 inline constexpr std::int64_t kNoExpiry = std::numeric_limits<std::int64_t>::max();
 
 enum class ItemKind : std::uint8_t {
@@ -67,6 +68,7 @@ struct Push {
 	bool remove;
 	std::string_view value; // the one that was read: only the expiry is written
 	std::int64_t expire_ms; // kNoExpiry: none. One that is over means remove
+	bool settles = false;   // then both sides agree, and nothing is left to be done about the key
 };
 static_assert(std::is_trivially_destructible_v<Push>);
 
@@ -90,7 +92,7 @@ struct FeedLimits {
 	std::size_t filter_bytes = std::size_t{256} << 20;
 	std::size_t max_value = std::size_t{255} << 20;    // larger ones are too_large
 	std::size_t too_large_head = std::size_t{1} << 20; // of which this much is read
-	std::size_t small_bytes = std::size_t{32} << 10;   // up to here values are read without asking
+	std::size_t small_bytes = std::size_t{16} << 10;   // up to here values are read without asking
 	std::size_t single_bytes = std::size_t{4} << 20;   // a value larger than this is read alone
 	std::size_t exchange_bytes = std::size_t{8} << 20; // expected of one MULTI
 	std::size_t batch_bytes = std::size_t{16} << 20;   // of one fetch(), unless one value is larger
@@ -105,6 +107,7 @@ struct FeedCounters {
 	std::uint64_t gaps = 0;     // times a gap was noticed
 	std::uint64_t connects = 0; // successful connect()s
 	std::uint64_t fetched = 0;  // keys read
+	std::uint64_t echoes = 0;   // of which held what had been pushed, and nothing else was asked
 	std::uint64_t fetched_bytes = 0;
 	std::uint64_t scanned = 0;       // keys under the prefix, so far in this or at the last SCAN
 	std::int64_t other_keys = -1;    // keys of the database outside the prefix at the last SCAN

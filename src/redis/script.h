@@ -20,6 +20,10 @@ public:
 
 	// Whether Redis lets us run scripts, as far as is known.
 	bool usable() const noexcept { return way_ != Way::none; }
+	// Whether it can be called without load().
+	bool ready() const noexcept {
+		return way_ == Way::text || (way_ == Way::digest && !digest_.empty());
+	}
 	// Sees that Redis has the script, as far as it lets us; nothing may be under way.
 	void load(Connection &connection);
 	// Puts one call behind the commands not sent yet.

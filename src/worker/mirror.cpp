@@ -30,8 +30,8 @@ namespace {
 constexpr int64 kHeldInterval = int64{60} * 1000 * kMicrosecondsPerMs;
 constexpr int kLockedPauseMs = 20;
 constexpr int64 kBarrierInterval = int64{1000} * kMicrosecondsPerMs;
-constexpr int kOutboxRows = 5000;     // read at once
-constexpr int64 kMostDirty = 100'000; // the outbox waits while more keys than this are dirty
+constexpr int kOutboxRows = 5000;    // read at once
+constexpr int64 kMostDirty = 20'000; // the outbox waits while more keys than this are dirty
 
 void note_database_failure(unsigned *failures, const char *message) {
 	++*failures;
