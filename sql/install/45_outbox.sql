@@ -5,8 +5,9 @@
 -- base by which the mirror tells who changed a session.
 CREATE TABLE session_store.outbox (
 	store_id integer NOT NULL,
-	xid bigint NOT NULL, -- of the writing transaction, with its epoch
-	seq integer NOT NULL, -- within it
+	seq integer NOT NULL, -- within the writing transaction
+	xid bigint NOT NULL, -- which this is, with its epoch
+	sid_hash bigint NOT NULL, -- of store and sid: an index on it costs writers less than one on these
 	sid text COLLATE "C" NOT NULL,
 	payload_digest bigint, -- of the payload that was replaced; null where it stayed or none was there
 	base_expire timestamptz, -- of the row that was replaced; null where there was none
@@ -15,7 +16,7 @@ CREATE TABLE session_store.outbox (
 	PRIMARY KEY (store_id, xid, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
 	autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false);
-CREATE INDEX outbox_sid ON session_store.outbox (store_id, sid, xid);
+CREATE INDEX outbox_sid ON session_store.outbox (sid_hash, xid);
 COMMENT ON TABLE session_store.outbox IS 'changes of sessions that are to be copied to Redis';
 
 -- Sessions whose key Redis evicted and whose row is kept (on_eviction), until the key comes back.

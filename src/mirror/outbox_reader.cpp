@@ -11,9 +11,10 @@ namespace session_store {
 
 namespace {
 
-constexpr int kSeqColumn = 3;
-constexpr int kXidColumn = 2;
-constexpr int kSidColumn = 4;
+constexpr int kSeqColumn = 2;
+constexpr int kXidColumn = 3;
+constexpr int kSidColumn = 5;
+constexpr int kXidInIndex = 2;
 
 // Transactions that are so many older than the settled ones are looked up one by one; for nearer
 // ones it is cheaper to pass over what is between.
@@ -82,7 +83,7 @@ int64 row_number(Read *read, int column) {
 void look_up_from(Read *read, StrategyNumber strategy, uint64 xid) {
 	ScanKeyData keys[2];
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(read->store_id));
-	ScanKeyInit(&keys[1], kXidColumn, strategy,
+	ScanKeyInit(&keys[1], kXidInIndex, strategy,
 		strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GE,
 		Int64GetDatum(static_cast<int64>(xid)));
 	look_up(&read->scan, keys);

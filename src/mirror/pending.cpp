@@ -2,6 +2,7 @@
 #include "mirror/pending.h"
 
 #include "postgres/identity.h"
+#include "store/outbox.h"
 
 namespace session_store {
 
@@ -9,7 +10,7 @@ namespace {
 
 constexpr int kFirstRows = 2;
 
-enum OutboxColumn { kPayloadDigest = 5, kBaseExpire = 6, kEnded = 7 };
+enum OutboxColumn { kStoreId = 1, kSid = 5, kPayloadDigest, kBaseExpire, kEnded };
 enum TombstoneColumn { kEndedAt = 3, kByRedis = 4 };
 
 // What counts of a row is that it is the first, that it has the digest of the payload that both
@@ -54,16 +55,29 @@ void add_outbox_row(Found *found, ExtensionScan *scan) {
 	row->ended = DatumGetBool(row_value(scan, kEnded, &is_null));
 }
 
+// Another sid may have the same hash.
+bool is_row_of(ExtensionScan *scan, int32 store_id, Datum sid) {
+	bool is_null;
+	if (DatumGetInt32(row_value(scan, kStoreId, &is_null)) != store_id)
+		return false;
+	const auto *one = DatumGetTextPP(row_value(scan, kSid, &is_null));
+	const auto *other = DatumGetTextPP(sid);
+	const Size size = VARSIZE_ANY_EXHDR(one);
+	return size == VARSIZE_ANY_EXHDR(other) &&
+		memcmp(VARDATA_ANY(one), VARDATA_ANY(other), size) == 0;
+}
+
 void find_outbox_rows(ExtensionScan *scan, int32 store_id, Datum sid, StrategyNumber strategy,
 	uint64 xid, Found *found) {
-	ScanKeyData keys[3];
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(store_id));
-	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TEXTEQ, sid);
-	ScanKeyInit(&keys[2], 3, strategy, strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GE,
+	ScanKeyData keys[2];
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
+		Int64GetDatum(outbox_sid_hash(store_id, sid)));
+	ScanKeyInit(&keys[1], 2, strategy, strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GE,
 		Int64GetDatum(static_cast<int64>(xid)));
 	look_up(scan, keys);
 	while (next_row(scan))
-		add_outbox_row(found, scan);
+		if (is_row_of(scan, store_id, sid))
+			add_outbox_row(found, scan);
 }
 
 void look_up_sid(ExtensionScan *scan, int32 store_id, Datum sid) {
@@ -98,12 +112,13 @@ void execute_for_sids(const char *sql, int32 store_id, MirrorRow **rows, int cou
 }
 
 // How many rows of a store there are, and the time of the first.
-Backlog count_rows(const char *sql, int32 store_id) {
-	Oid types[] = {INT4OID};
-	Datum values[] = {Int32GetDatum(store_id)};
+Backlog count_rows(const char *sql, int32 store_id, uint64 xid, int32 seq) {
+	Oid types[] = {INT4OID, INT8OID, INT4OID};
+	Datum values[] = {
+		Int32GetDatum(store_id), Int64GetDatum(static_cast<int64>(xid)), Int32GetDatum(seq)};
 	const Identity saved = enter_extension_owner();
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 1, types, values, nullptr, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(sql, 3, types, values, nullptr, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "%s failed", sql);
 	bool is_null;
 	HeapTuple row = SPI_tuptable->vals[0];
@@ -121,7 +136,7 @@ Backlog count_rows(const char *sql, int32 store_id) {
 void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count,
 	MemoryContext context) {
 	const OutboxRange range = unsettled_range(reader);
-	ExtensionScan scan = open_extension_scan("outbox", "outbox_sid", 3);
+	ExtensionScan scan = open_extension_scan("outbox", "outbox_sid", 2);
 	for (int i = 0; i < count; i++) {
 		MirrorRow *row = rows[i];
 		Found found = {nullptr, 0, 0, context};
@@ -221,15 +236,16 @@ void forget_evictions(int32 store_id, MirrorRow **rows, int count) {
 int64 count_evictions(int32 store_id) {
 	const Backlog kept = count_rows("SELECT pg_catalog.count(*), pg_catalog.min(evicted_at)"
 									" FROM session_store.kept_evictions WHERE store_id = $1",
-		store_id);
+		store_id, 0, 0);
 	return kept.rows;
 }
 
-Backlog count_backlog(int32 store_id) {
+Backlog count_backlog(int32 store_id, uint64 xid, int32 seq) {
 	return count_rows("SELECT pg_catalog.count(*), pg_catalog.min(written_at) FROM"
-					  " (SELECT written_at FROM session_store.outbox WHERE store_id = $1"
+					  " (SELECT written_at FROM session_store.outbox"
+					  " WHERE store_id = $1 AND (xid, seq) > ($2, $3)"
 					  " ORDER BY xid, seq LIMIT 100000) AS waiting",
-		store_id);
+		store_id, xid, seq);
 }
 
 void coalesce_outbox(int32 store_id, uint64 xid) {

@@ -30,13 +30,13 @@ void keep_evictions(int32 store_id, MirrorRow **rows, int count);
 void forget_evictions(int32 store_id, MirrorRow **rows, int count);
 int64 count_evictions(int32 store_id);
 
-// What waits in the outbox: rows, counted up to 100,000, and since when the oldest does, 0 when
-// none.
+// What waits in the outbox from that place on: rows, counted up to 100,000, and since when the
+// first does, 0 when none.
 struct Backlog {
 	int64 rows;
 	TimestampTz oldest;
 };
-Backlog count_backlog(int32 store_id);
+Backlog count_backlog(int32 store_id, uint64 xid, int32 seq);
 // Removes what says nothing that an earlier row of the sid does not say, of the transactions from
 // `xid` on, of which nothing may have been pushed: Redis holds none of the states between.
 void coalesce_outbox(int32 store_id, uint64 xid);

@@ -17,8 +17,9 @@ namespace {
 
 enum OutboxColumn {
 	kStoreId = 1,
-	kXid,
 	kSeq,
+	kXid,
+	kSidHash,
 	kSid,
 	kPayloadDigest,
 	kBaseExpire,
@@ -61,6 +62,15 @@ void wake_at_commit(int32 store_id) {
 	written_stores[written_count++] = store_id;
 }
 
+int64 hash_of(Datum value, uint64 seed) {
+	auto *bytes = DatumGetByteaPP(value);
+	const uint64 hash = hash_bytes_extended(reinterpret_cast<unsigned char *>(VARDATA_ANY(bytes)),
+		static_cast<int>(VARSIZE_ANY_EXHDR(bytes)), seed);
+	if (PointerGetDatum(bytes) != value)
+		pfree(bytes);
+	return static_cast<int64>(hash);
+}
+
 bool is_copied_to_redis(const Store *store, WriteOrigin origin) {
 	return is_dual(store->settings.phase) && origin != WriteOrigin::mirror &&
 		store_is_bound_here(&store->settings);
@@ -79,6 +89,7 @@ void number_row(Datum *values) {
 // `values` holds payload_digest, base_expire and ended.
 void write_row(const Store *store, Datum sid, TimestampTz now, Datum *values, bool *nulls) {
 	values[kStoreId - 1] = Int32GetDatum(store->settings.id);
+	values[kSidHash - 1] = Int64GetDatum(outbox_sid_hash(store->settings.id, sid));
 	values[kSid - 1] = sid;
 	values[kWrittenAt - 1] = TimestampTzGetDatum(now);
 	number_row(values);
@@ -119,12 +130,11 @@ void note_end(const Store *store, WriteOrigin origin, Datum sid, TimestampTz now
 }
 
 int64 payload_digest(Datum sess) {
-	auto *bytes = DatumGetByteaPP(sess);
-	const uint64 digest = hash_bytes_extended(reinterpret_cast<unsigned char *>(VARDATA_ANY(bytes)),
-		static_cast<int>(VARSIZE_ANY_EXHDR(bytes)), kDigestSeed);
-	if (PointerGetDatum(bytes) != sess)
-		pfree(bytes);
-	return static_cast<int64>(digest);
+	return hash_of(sess, kDigestSeed);
+}
+
+int64 outbox_sid_hash(int32 store_id, Datum sid) {
+	return hash_of(sid, static_cast<uint64>(store_id));
 }
 
 } // namespace session_store

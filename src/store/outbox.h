@@ -17,5 +17,7 @@ void note_end(const Store *store, WriteOrigin origin, Datum sid, TimestampTz now
 
 // What both sides of a payload are compared by where only one of them is at hand.
 int64 payload_digest(Datum sess);
+// What the rows of a sid are found by; others may have the same.
+int64 outbox_sid_hash(int32 store_id, Datum sid);
 
 } // namespace session_store

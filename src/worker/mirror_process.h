@@ -34,8 +34,9 @@ struct Mirror {
 	MemoryContext kept;       // of applying: reset for each batch
 	bool known;               // target.store and memory have been read
 	MirrorMemory memory;
-	int64 evictions;   // rows kept though Redis evicted them
-	Backlog backlog;   // of the outbox when last counted, while Redis is away
+	int64 evictions;        // rows kept though Redis evicted them
+	Backlog backlog;        // of the outbox that is not read yet, when last counted
+	TimestampTz counted_at; // that, while Redis was there
 	uint64 away_since; // no transaction from this one on was pushed: Redis is away; 0: it is not
 	TimestampTz coalesced_at;
 	Oid file;         // of the table: another one after TRUNCATE

@@ -16,6 +16,7 @@ namespace {
 constexpr int kLeaveMs = 10000;
 
 constexpr int64 kCoalesceRows = 5000;
+constexpr int64 kCountInterval = 5000 * kMicrosecondsPerMs;
 constexpr int64 kCoalesceInterval = 10000 * kMicrosecondsPerMs;
 
 constexpr const char *kPurge = "DELETE FROM session_store.outbox WHERE store_id = $1";
@@ -34,14 +35,28 @@ void read_first(const Refresh *refresh) {
 	mirror->evictions = count_evictions(refresh->store.id);
 }
 
-// While Redis is away the outbox grows: how far is said, and what is redundant goes.
+// Counting takes from the time of copying.
+void count_unread(Refresh *refresh, TimestampTz now) {
+	const OutboxReader *reader = &mirror->outbox;
+	if (!reader->behind)
+		return;
+	refresh->backlog = mirror->backlog;
+	if (now - mirror->counted_at < kCountInterval)
+		return;
+	mirror->counted_at = now;
+	refresh->backlog = count_backlog(refresh->store.id, reader->next_xid, reader->next_seq);
+}
+
+// What waits in the outbox is said. While Redis is away it grows, and what is redundant goes.
 void look_at_backlog(Refresh *refresh) {
 	FeedState feed;
 	feed_state(&feed);
 	const TimestampTz now = GetCurrentTimestamp();
-	if (feed.connected)
+	if (feed.connected) {
+		count_unread(refresh, now);
 		return;
-	refresh->backlog = count_backlog(refresh->store.id);
+	}
+	refresh->backlog = count_backlog(refresh->store.id, 0, 0);
 	if (mirror->away_since == 0 || refresh->backlog.rows < kCoalesceRows ||
 		now - mirror->coalesced_at < kCoalesceInterval)
 		return;
