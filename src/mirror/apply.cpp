@@ -26,7 +26,8 @@ namespace session_store {
 
 namespace {
 
-constexpr int kPart = 250; // rows of one transaction
+constexpr int kPart = 250; // rows of one transaction, at most
+constexpr int kSmallestPart = 64;
 
 constexpr const char *kActivity = "session_store mirror: applying";
 constexpr const char *kSettling = "session_store mirror: settling the outbox";
@@ -397,6 +398,15 @@ bool settle_pushes(Batch *batch, FeedError *error) {
 	return true;
 }
 
+// Of a batch of several parts the last ones are small: nothing is done while Redis works on the
+// last.
+int end_of_part(int from, int count) {
+	const int left = count - from;
+	if (count <= kPart || left <= kSmallestPart)
+		return count;
+	return from + Min(Max(left / 2, kSmallestPart), kPart);
+}
+
 } // namespace
 
 Trouble trouble_of(int sqlstate) {
@@ -446,8 +456,8 @@ bool apply_batch(const ApplyContext *context, const FeedItem *items, int count, 
 	for (int i = 0; i < count; i++)
 		batch.rows[i].order = i;
 	bool done = true;
-	for (int from = 0; done && from < count; from += kPart) {
-		const int to = Min(from + kPart, count);
+	for (int from = 0, to = 0; done && from < count; from = to) {
+		to = end_of_part(from, count);
 		done = apply_range(&batch, from, to, error) && push_range(&batch, from, to, error);
 	}
 	done = done && settle_pushes(&batch, error);

@@ -2,7 +2,12 @@
 #include "mirror/rows.h"
 
 #include "store/bulk_insert.h"
+#include "store/probe.h"
 #include "store/write_origin.h"
+
+extern "C" {
+#include "utils/datum.h"
+}
 
 namespace session_store {
 
@@ -173,9 +178,42 @@ MirrorRow *find_row(MirrorRow **rows, int count, std::string_view sid) {
 	return low < count && rows[low]->item->sid == sid ? rows[low] : nullptr;
 }
 
+void read_probed(Probe *probe, MirrorRow *row) {
+	if (!find(probe, DatumGetTextPP(row->judged.sid), 0, false).present)
+		return;
+	const TableProbe *at = table_of(probe);
+	const Datum sess = slot_getattr(at->slot, at->columns.sess, &row->sess_is_null);
+	row->sess = row->sess_is_null ? 0 : datumCopy(sess, false, -1);
+	bool is_null;
+	const Datum expire = slot_getattr(at->slot, at->columns.expire, &is_null);
+	row->expire = is_null ? DT_NOBEGIN : DatumGetTimestampTz(expire);
+	row->in_table = true;
+}
+
+// Reads by the index, without a statement. What the row holds stays as it is stored: a large
+// payload is fetched when it is looked at. False when the table is not one for that.
+bool read_at_once(const MirrorTarget *target, MirrorRow **rows, int count) {
+	Relation table = table_open(target->store.relation, NoLock);
+	Store *store = find_store_of(table);
+	const bool possible = store != nullptr && !store->is_partitioned && may_probe(store, table);
+	if (possible) {
+		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+		Probe probe = begin_probe(store, table, snapshot, Wanted::any);
+		for (int i = 0; i < count; i++)
+			if (rows[i]->judged.valid_sid)
+				read_probed(&probe, rows[i]);
+		end_probe(&probe);
+		UnregisterSnapshot(snapshot);
+	}
+	table_close(table, NoLock);
+	return possible;
+}
+
 } // namespace
 
 void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count) {
+	if (plan == RowPlan::read && read_at_once(target, rows, count))
+		return;
 	auto *sids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
 	int n = 0;
 	for (int i = 0; i < count; i++)
