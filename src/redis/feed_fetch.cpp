@@ -401,16 +401,20 @@ void Feed::drop_echoes() {
 	current_.items.resize(kept);
 }
 
-// A comparison wants to see everything, and only a hint can be an echo.
+// Only a hint can be an echo: what a comparison asks for it is shown. A gap that is not answered
+// yet may have changed anything.
 bool Feed::is_echo(std::size_t index) {
 	const Item &item = current_.items[index];
 	const bool absent = item.kind == ItemKind::absent;
-	if (comparing() || gap_ != kGapNone || !dirty_.only_hinted(index) || item.evicted ||
+	if (gap_ != kGapNone || !dirty_.only_hinted(index) || item.evicted ||
 		(!absent && item.kind != ItemKind::value)) {
 		echoes_.forget(item.key);
 		return false;
 	}
-	return echoes_.take(item.key, {absent, item.expire_ms, item.value});
+	const bool echo = echoes_.take(item.key, {absent, item.expire_ms, item.value});
+	if (echo && !absent)
+		note_seen(item.sid);
+	return echo;
 }
 
 } // namespace session_store::redis
