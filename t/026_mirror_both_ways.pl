@@ -104,6 +104,21 @@ for my $owner ('dual_redis_primary', 'dual_pg_primary')
 	value_becomes('short', '', 'destroy removes from both sides');
 }
 
+# A Redis that is full refuses to be written, and to be read in a transaction: that is said, and over when there is room.
+$redis->command('SET', 'sess:ends', '{"n": 1}', 'EX', 1000);
+row_becomes('ends', 1, 'a session of Redis');
+my $refusals = log_matches($node, 'Redis refused');
+$redis->command('CONFIG', 'SET', 'maxmemory', '1');
+sql(q{SELECT session_store.upsert('refused', '{"n": 1}', ttl => '1 hour')});
+ok(wait_for_status($node, '^failing: Redis refused .*: OOM'), 'a full Redis is said');
+$redis->command('DEL', 'sess:ends');
+$redis->command('CONFIG', 'SET', 'maxmemory', '0');
+value_becomes('refused', '{"n": 1}', 'what was refused comes when there is room');
+row_becomes('ends', 'none', 'and what ended in it meanwhile');
+ok(wait_for_status($node, '^in sync'), 'and all is well');
+cmp_ok(log_matches($node, 'Redis refused'), '<=', $refusals + 4, 'it was logged once');
+sql(q{SELECT session_store.destroy('refused')});
+
 # The same again in a circle: nothing is copied back and forth.
 is(sql(q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'all is copied');
 my $pushed = stat_mirror($node, 'pushed');

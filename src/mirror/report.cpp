@@ -18,7 +18,10 @@ constexpr int64 kPublishInterval = 50000; // microseconds
 MirrorReport report;
 MirrorReport published;
 TimestampTz published_at = 0;
-char logged[kReportTextBytes] = "";
+// What was logged last, since all was well: failures may take turns.
+constexpr int kRemembered = 4;
+char logged[kRemembered][kReportTextBytes];
+int logged_count = 0;
 int64 connects = 0;
 int64 noticed_gaps = 0; // the first connection is one
 FeedState last_feed;    // when its counters were last taken over
@@ -113,16 +116,18 @@ void set_failure(const StoreSettings *store, MirrorState state, const char *mess
 	set_state(state, words);
 	copy_text(report.last_error, message);
 	report.last_error_at = GetCurrentTimestamp();
-	if (strcmp(logged, report.last_error) == 0)
-		return;
-	copy_text(logged, message);
+	for (const char *known : logged)
+		if (strcmp(known, report.last_error) == 0)
+			return;
+	copy_text(logged[logged_count++ % kRemembered], message);
 	ereport(LOG, (errmsg("mirror of store \"%s\": %s", NameStr(store->name), message)));
 }
 
 void note_recovery(const StoreSettings *store) {
-	if (logged[0] != '\0')
+	if (logged_count > 0)
 		ereport(LOG, (errmsg("mirror of store \"%s\" follows Redis again", NameStr(store->name))));
-	logged[0] = '\0';
+	logged_count = 0;
+	memset(logged, 0, sizeof(logged));
 }
 
 void count_work(const ApplyResult *result) {

@@ -127,6 +127,11 @@ void note_feed_error(const FeedError *error) {
 	set_failure(&mirror->target.store,
 		error->kind == FeedFailure::not_ready ? MirrorState::waiting : MirrorState::failing,
 		error->message);
+	// The connection is as good as before: nothing else keeps the same from being asked at once.
+	if (error->kind == FeedFailure::refused) {
+		publish(true);
+		worker_wait(Min(mirror_backoff_ms(mirror->feed_failures), kLongestPauseMs));
+	}
 }
 
 void connect_mirror() {
