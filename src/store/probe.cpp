@@ -87,15 +87,37 @@ TableProbe *open_partition(Probe *probe, int number, TimestampTz now) {
 	return opened;
 }
 
+// The partition of that number when the row is in it, else null.
+TableProbe *look_in(Probe *probe, int number, text *sid, TimestampTz now) {
+	if (!probe->store->table_known)
+		return nullptr;
+	TableProbe *partition = open_partition(probe, number, now);
+	if (partition == nullptr || !fetch_row(partition, sid, probe->snapshot))
+		return nullptr;
+	probe->at = number;
+	return partition;
+}
+
+// The number of the partition with that expiry, -1 when there is none but the catch-all.
+int partition_with(const Store *store, TimestampTz expire) {
+	for (int i = 0; i < store->partition_count; i++) {
+		const StorePartition *partition = &store->partitions[i];
+		if (!partition->is_catch_all && partition->from <= expire && expire < partition->to)
+			return i;
+	}
+	return -1;
+}
+
 TableProbe *find_in_partitions(Probe *probe, text *sid, TimestampTz now) {
 	for (;;) {
-		for (int i = 0; probe->store->table_known && i < probe->partition_count; i++) {
-			TableProbe *partition = open_partition(probe, i, now);
-			if (partition != nullptr && fetch_row(partition, sid, probe->snapshot)) {
-				probe->at = i;
-				return partition;
-			}
-		}
+		const int likely =
+			probe->likely_expire == 0 ? -1 : partition_with(probe->store, probe->likely_expire);
+		TableProbe *found = likely < 0 ? nullptr : look_in(probe, likely, sid, now);
+		for (int i = 0; found == nullptr && i < probe->partition_count; i++)
+			if (i != likely)
+				found = look_in(probe, i, sid, now);
+		if (found != nullptr)
+			return found;
 		if (probe->store->table_known)
 			return nullptr;
 		// A partition was made meanwhile, out of the catch-all that we looked at last.

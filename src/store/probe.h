@@ -35,8 +35,9 @@ struct Probe {
 	Relation table;
 	Snapshot snapshot;
 	Wanted wanted;
-	TableProbe whole;       // of a table without partitions
-	TableProbe *partitions; // in the order of the store's, else null
+	TimestampTz likely_expire; // the partition with it is looked at first; 0: none in particular
+	TableProbe whole;          // of a table without partitions
+	TableProbe *partitions;    // in the order of the store's, else null
 	int partition_count;
 	int at; // the partition that the row found last is in
 };

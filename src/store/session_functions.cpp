@@ -84,6 +84,8 @@ Outcome insert_new(const Upsert *upsert, Relation table, int64 *version) {
 Outcome upsert_directly(const Upsert *upsert, Relation table, int64 *version) {
 	Snapshot snapshot = writer_snapshot();
 	Probe probe = begin_probe(upsert->store, table, snapshot, Wanted::any);
+	// Mostly a session that was given the same life not long ago.
+	probe.likely_expire = upsert->expire;
 	Found found = find(&probe, upsert->sid, upsert->now, false);
 	Outcome outcome = found.present ? Outcome::present : Outcome::absent;
 	int64 current = found.live ? found.version : 0;
@@ -216,8 +218,10 @@ Found find_and_touch(
 	Relation table = open_for_probe(store);
 	Snapshot snapshot = writer_snapshot();
 	Probe probe = begin_probe(store, table, snapshot, Wanted::live);
-	Found found = find(&probe, sid, now, want_payload);
 	TouchRule rule = touch_rule(deadline, store);
+	// Mostly a session that was given the same life not long ago.
+	probe.likely_expire = rule.asked;
+	Found found = find(&probe, sid, now, want_payload);
 	bool is_due = found.live && (found.expire < rule.asked || found.expire > rule.latest);
 	if (is_due) {
 		DirectUpdate update = {};
