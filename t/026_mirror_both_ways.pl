@@ -117,6 +117,15 @@ value_becomes('refused', '{"n": 1}', 'what was refused comes when there is room'
 row_becomes('ends', 'none', 'and what ended in it meanwhile');
 ok(wait_for_status($node, '^in sync'), 'and all is well');
 cmp_ok(log_matches($node, 'Redis refused'), '<=', $refusals + 4, 'it was logged once');
+# The same with one that is read, and not written.
+$refusals = log_matches($node, 'Redis refused');
+$redis->command('CONFIG', 'SET', 'min-replicas-to-write', 1);
+sql(q{SELECT session_store.upsert('refused', '{"n": 2}', ttl => '1 hour')});
+ok(wait_for_status($node, '^failing: Redis refused to write sessions: NOREPLICAS'), 'a Redis that lacks its replicas is said');
+$redis->command('CONFIG', 'SET', 'min-replicas-to-write', 0);
+value_becomes('refused', '{"n": 2}', 'what was refused comes when it has them');
+ok(wait_for_status($node, '^in sync'), 'and all is well again');
+cmp_ok(log_matches($node, 'Redis refused'), '<=', $refusals + 4, 'that was logged once too');
 sql(q{SELECT session_store.destroy('refused')});
 
 # The same again in a circle: nothing is copied back and forth.

@@ -319,9 +319,9 @@ bool settle_range(Batch *batch, int from, int to, const Counts *counts, FeedErro
 	return true;
 }
 
-void note_failing(Batch *batch, const WorkerFailure *why) {
+void note_failing(Batch *batch, const char *why) {
 	batch->result->failing = true;
-	strlcpy(batch->result->message, why->message, sizeof(batch->result->message));
+	strlcpy(batch->result->message, why, sizeof(batch->result->message));
 }
 
 // Applies the rows from..to - 1, or puts them back.
@@ -341,7 +341,7 @@ bool apply_range(Batch *batch, int from, int to, FeedError *error) {
 	if (trouble == Trouble::busy && (to - from == 1 || batch->locking_table))
 		return put_back(batch, from, to, error);
 	if (trouble == Trouble::table || (to - from == 1 && batch->forced[from] != nullptr)) {
-		note_failing(batch, &why);
+		note_failing(batch, why.message);
 		return put_back(batch, from, to, error);
 	}
 	if (to - from == 1) {
@@ -376,6 +376,10 @@ bool settle_pushes(Batch *batch, FeedError *error) {
 	auto *changed = static_cast<bool *>(palloc0(count * sizeof(bool)));
 	if (!finish_pushes(count, changed, error))
 		return false;
+	if (error->kind == FeedFailure::refused) {
+		batch->result->refused = true;
+		note_failing(batch, error->message);
+	}
 	Chosen pushed = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
 	for (int i = 0; i < count; i++) {
 		const int order = batch->pushes[i]->order;
@@ -393,7 +397,7 @@ bool settle_pushes(Batch *batch, FeedError *error) {
 			if (!put_back(batch, pushed.rows[i]->order, pushed.rows[i]->order + 1, error))
 				return false;
 		if (trouble_of(why.sqlstate) != Trouble::busy)
-			note_failing(batch, &why);
+			note_failing(batch, why.message);
 	}
 	return true;
 }

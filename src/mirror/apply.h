@@ -28,7 +28,8 @@ struct ApplyResult {
 	int64 held_redis; // deletes in Redis that wait for an answer
 	int64 evictions;  // kept now, less those that are not any more
 	int put_back;     // keys that somebody holds locked, or whose state was not known
-	bool failing;     // something about the table itself stands in the way of all keys
+	bool refused;     // Redis refused to write some
+	bool failing;     // that, or something about the table itself stands in the way of all keys
 	char message[256];
 };
 

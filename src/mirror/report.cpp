@@ -147,7 +147,8 @@ void describe_state() {
 	char words[kReportTextBytes];
 	FeedState feed;
 	feed_state(&feed);
-	if (!feed.connected || mirror->apply_failures > 0 || mirror->compare_failures > 0)
+	if (!feed.connected || mirror->feed_failures > 0 || mirror->apply_failures > 0 ||
+		mirror->compare_failures > 0)
 		return;
 	if (is_comparing(comparison) || feed.gap) {
 		snprintf(words, sizeof(words), "copying: " INT64_FORMAT " keys of Redis read so far",

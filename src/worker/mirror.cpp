@@ -189,6 +189,9 @@ void take_result(const ApplyResult *result, int count) {
 	mirror->evictions += result->evictions;
 	if (result->failing) {
 		note_database_failure(&mirror->apply_failures, result->message);
+		// What goes the other way does not wait long.
+		if (result->refused)
+			mirror->paused_until = Min(mirror->paused_until, after_ms(kLongestPauseMs));
 		return;
 	}
 	mirror->apply_failures = 0;

@@ -15,7 +15,6 @@ namespace session_store {
 
 namespace {
 
-constexpr int kLongestPauseMs = 300; // both sides are equal a second after Redis answers again
 constexpr int kConnections = 2;
 constexpr int kLeaseMs = 15000;
 constexpr int kLeaseRenewalMs = 4000;

@@ -12,6 +12,8 @@
 namespace session_store {
 
 inline constexpr int64 kMicrosecondsPerMs = 1000;
+// Between two tries while Redis fails or refuses: both sides are equal a second after it does not.
+inline constexpr int kLongestPauseMs = 300;
 // A table that was emptied or replaced tells nobody: it is looked at so often.
 inline constexpr int kRefreshMs = 500;
 
