@@ -248,8 +248,9 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 		rows[i] = &batch->rows[from + i];
 		rows[i]->in_table = rows[i]->evicted = false;
 		rows[i]->tombstone = core::Tombstone::none;
-		judge_item(
-			rows[i]->item, target->store.payload, batch->forced[rows[i]->order], &rows[i]->judged);
+		judge_item(rows[i]->item, target->store.payload,
+			batch->carefully ? Look::first : Look::never, batch->forced[rows[i]->order],
+			&rows[i]->judged);
 	}
 	SPI_connect();
 	MemoryContext spi = MemoryContextSwitchTo(batch->context->scratch);

@@ -46,7 +46,7 @@ const char *json_problem(char *text, int length) {
 }
 
 // Sets sess, or the reason why there is none.
-void judge_jsonb(std::string_view value, Judged *judged) {
+void judge_jsonb(std::string_view value, Look look, Judged *judged) {
 	// What parsing leaves behind can be many times the payload.
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch =
@@ -58,7 +58,8 @@ void judge_jsonb(std::string_view value, Judged *judged) {
 		problem = "payload is not valid UTF-8";
 	} else {
 		char *text = pnstrdup(value.data(), value.size());
-		problem = json_problem(text, static_cast<int>(value.size()));
+		if (look == Look::first)
+			problem = json_problem(text, static_cast<int>(value.size()));
 		if (problem == nullptr) {
 			const Datum sess = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
 			MemoryContextSwitchTo(result);
@@ -71,7 +72,7 @@ void judge_jsonb(std::string_view value, Judged *judged) {
 	MemoryContextDelete(scratch);
 }
 
-void judge_value(const FeedItem *item, Payload payload, Judged *judged) {
+void judge_value(const FeedItem *item, Payload payload, Look look, Judged *judged) {
 	judged->state = core::RedisState::value;
 	if (!from_redis_milliseconds(item->expire_ms, &judged->expire)) {
 		reject(judged, core::RedisState::rejected, "expiry is later than PostgreSQL can hold");
@@ -80,12 +81,13 @@ void judge_value(const FeedItem *item, Payload payload, Judged *judged) {
 	if (payload == Payload::bytea)
 		judged->sess = make_text(item->value); // the same varlena
 	else
-		judge_jsonb(item->value, judged);
+		judge_jsonb(item->value, look, judged);
 }
 
 } // namespace
 
-void judge_item(const FeedItem *item, Payload payload, const char *forced, Judged *judged) {
+void judge_item(
+	const FeedItem *item, Payload payload, Look look, const char *forced, Judged *judged) {
 	memset(judged, 0, sizeof(*judged));
 	const core::SidProblem problem = core::check_sid(item->sid);
 	judged->valid_sid = problem == core::SidProblem::none;
@@ -117,7 +119,7 @@ void judge_item(const FeedItem *item, Payload payload, const char *forced, Judge
 				static_cast<uint64>(item->size)));
 		break;
 	default:
-		judge_value(item, payload, judged);
+		judge_value(item, payload, look, judged);
 		break;
 	}
 }

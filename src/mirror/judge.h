@@ -18,10 +18,15 @@ struct Judged {
 	const char *reason; // when state is rejected or other_type
 };
 
+// Whether broken JSON is told by looking first, or raised by converting it, which is faster where
+// there is none.
+enum class Look : uint8_t { never, first };
+
 // Judges one item; allocates in the current memory context. Raises what converting the payload
-// raises (a number out of range, nesting too deep), but not for what is common: broken encoding,
-// broken JSON and \u0000 are told by looking first. `forced`, unless null, is why it cannot be
-// stored, which an earlier try has found out.
-void judge_item(const FeedItem *item, Payload payload, const char *forced, Judged *judged);
+// raises (a number out of range, nesting too deep), but not broken encoding, nor, when it looks
+// first, broken JSON and \u0000. `forced`, unless null, is why it cannot be stored, which an
+// earlier try has found out.
+void judge_item(
+	const FeedItem *item, Payload payload, Look look, const char *forced, Judged *judged);
 
 } // namespace session_store

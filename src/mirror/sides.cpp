@@ -47,7 +47,7 @@ bool try_judge(
 	{
 		for (int i = 0; i < count; i++) {
 			Judged judged;
-			judge_item(&items[i], target->store.payload, nullptr, &judged);
+			judge_item(&items[i], target->store.payload, Look::first, nullptr, &judged);
 			take_over(&judged, target->store.payload, seed, &seen[i]);
 		}
 		ReleaseCurrentSubTransaction();
@@ -100,7 +100,7 @@ void see_redis(
 		if (try_judge(target, seed, &items[i], 1, &seen[i]))
 			continue;
 		Judged judged;
-		judge_item(&items[i], target->store.payload, "rejected", &judged);
+		judge_item(&items[i], target->store.payload, Look::first, "rejected", &judged);
 		take_over(&judged, target->store.payload, seed, &seen[i]);
 	}
 }
