@@ -1,5 +1,6 @@
 // Parsing of INFO.
 
+#include <algorithm>
 #include <charconv>
 
 #include "redis/server_info.h"
@@ -16,6 +17,8 @@ Number to_number(std::string_view text) {
 	std::from_chars(text.data(), text.data() + text.size(), number);
 	return number;
 }
+
+constexpr std::int64_t kMostCalls = std::int64_t{1} << 61; // the sum of two of them is a number
 
 // The number behind "name=" in "a=1,b=2"; 0 when it is not there.
 std::int64_t field(std::string_view fields, std::string_view name) {
@@ -51,7 +54,9 @@ void take_line(
 	else if (name == "cmdstat_swapdb")
 		info->swapdb_calls = field(value, "calls");
 	else if (name == "cmdstat_flushall" || name == "cmdstat_flushdb")
-		info->flush_calls += field(value, "calls");
+		info->flush_calls = std::min(
+			info->flush_calls + std::clamp(field(value, "calls"), std::int64_t{0}, kMostCalls),
+			kMostCalls);
 	else if (name == keyspace)
 		info->database_keys = field(value, "keys");
 }

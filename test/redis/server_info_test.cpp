@@ -41,6 +41,12 @@ TEST(ServerInfo, SurvivesNonsense) {
 		EXPECT_EQ(info.swapdb_calls, 0) << text;
 		EXPECT_EQ(info.version_number(), 0) << text;
 	}
+	ServerInfo info;
+	parse_info("cmdstat_flushall:calls=8446744073709551615\r\ncmdstat_flushdb:calls="
+			   "8446744073709551615\r\n"
+			   "cmdstat_flushdb:calls=-8446744073709551615\r\n",
+		0, &info);
+	EXPECT_GT(info.flush_calls, 0);
 }
 
 } // namespace
