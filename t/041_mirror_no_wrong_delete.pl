@@ -88,6 +88,16 @@ is($node->safe_psql('postgres', "SELECT version, created_at, user_id FROM sessio
 is($node->safe_psql('postgres', "SELECT session_store.get('renewed')"), '{"renewed": true}', 'it lives on');
 is($redis->command('EXISTS', 'sess:renewed'), 1, 'in Redis too');
 
+# One that the mirror knows to have run out on both sides, and whose row is there still, comes back as a new session.
+$redis->command('SET', 'sess:again', '{"again": 1}', 'PX', 1000);
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'again'"), 'one more short session');
+$row = $node->safe_psql('postgres', "SELECT version, created_at FROM sessions WHERE sid = 'again'");
+ok($node->poll_query_until('postgres', "SELECT expire < clock_timestamp() - interval '200 ms' FROM sessions WHERE sid = 'again'"), 'has run out');
+is($node->safe_psql('postgres', q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'which the mirror knows');
+$redis->command('SET', 'sess:again', '{"again": 1}', 'EX', 1000);
+wait_equal($node, $redis, 'equal with its successor');
+isnt($node->safe_psql('postgres', "SELECT version, created_at FROM sessions WHERE sid = 'again'"), $row, 'which is another session');
+
 # What has expired on both sides goes once the mirror has seen so.
 $redis->command('SET', 'sess:over', '{}', 'PX', 1500);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'over'"), 'another short session');

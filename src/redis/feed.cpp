@@ -143,11 +143,6 @@ void Feed::finish_pushes(std::span<PushResult> results, std::string *refusal) {
 	});
 }
 
-void Feed::push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal) {
-	start_push(pushes);
-	finish_pushes(results, refusal);
-}
-
 bool Feed::lease(std::string_view holder, milliseconds ttl, std::string *other) {
 	require_connected();
 	return guarded([&, this] { return lease_.take(settled_reader(), holder, ttl, other); });
@@ -231,6 +226,11 @@ void Feed::handle_pong(std::string_view token) {
 		barrier_ = Barrier::passed;
 		barrier_time_ = Clock::now();
 	}
+}
+
+bool Feed::awaits(Pending what) const {
+	return std::any_of(pending_.begin(), pending_.end(),
+		[what](const Asked &asked) { return asked.what == what; });
 }
 
 // Takes in what R has been asked ahead; nothing else can be asked before.

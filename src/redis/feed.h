@@ -143,8 +143,6 @@ public:
 	// results[i] says what became of the i-th push since the last call. Of what Redis refuses the
 	// first reason goes to *refusal, a code such as OOM or NOPERM.
 	void finish_pushes(std::span<PushResult> results, std::string *refusal);
-	// Both.
-	void push(std::span<const Push> pushes, std::span<PushResult> results, std::string *refusal);
 
 	// Takes or renews the lease on this prefix for so long; false when another holds it, who goes
 	// to *other. Error kind refused when Redis does not let us; the connections stay.
@@ -219,6 +217,7 @@ private:
 	void hint_evicted(std::string_view key, Clock::time_point now);
 	void send_ping();
 	bool is_ours(std::string_view key) const noexcept;
+	bool awaits(Pending what) const;
 	void settle();
 	Connection &settled_reader();
 	void note_pushed();

@@ -61,8 +61,8 @@ void set_item(
 } // namespace
 
 std::span<const Item> Feed::fetch(std::size_t max) {
-	require_connected();
 	put_back_all();
+	require_connected();
 	try {
 		return guarded([this, max]() -> std::span<const Item> {
 			drain();
@@ -133,9 +133,7 @@ bool Feed::prepare(std::size_t max) {
 
 // Asks for what is prepared, unless that has been done.
 void Feed::send_batch() {
-	if (!next_.items.empty() ||
-		std::any_of(pending_.begin(), pending_.end(),
-			[](const Asked &asked) { return asked.what == Pending::batch; }))
+	if (!next_.items.empty() || awaits(Pending::batch))
 		return;
 	const std::string last = std::to_string(limits_.small_bytes); // one byte more than a small one
 	for (std::size_t from = 0; from < dirty_.prepared(); from += exchange_keys()) {

@@ -63,8 +63,7 @@ bool Feed::scan_has_room() const {
 
 // Sends one SCAN, unless one is under way.
 void Feed::send_scan() {
-	if (std::any_of(pending_.begin(), pending_.end(),
-			[](const Asked &asked) { return asked.what == Pending::scan; }))
+	if (awaits(Pending::scan))
 		return;
 	if (prefix_.empty())
 		reader_->append({"SCAN", cursor_, "COUNT", kScanCount});

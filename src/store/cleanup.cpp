@@ -345,8 +345,9 @@ SESSION_STORE_FUNCTION(session_store_cleanup) {
 	if (get_call_result_type(fcinfo, nullptr, &result) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	result = BlessTupleDesc(result);
-	note_kept_rows(&own_store(NameStr(request.store))->settings);
+	const StoreSettings settings = own_store(NameStr(request.store))->settings;
 	require_commits(fcinfo, "cleanup");
+	note_kept_rows(&settings);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	int64 deleted = run_cleanup(&request);
 	SPI_finish();

@@ -2,6 +2,7 @@
 #include "store/row_rules.h"
 
 #include "store/arguments.h"
+#include "store/cleanup.h"
 
 extern "C" {
 #include "utils/datum.h"
@@ -119,8 +120,10 @@ int64 rules_of_update(const Store *store, const StoreColumns *columns, WriteOrig
 	RowChanges *changes) {
 	const bool payload_changed = !same_value(before->sess, after->sess);
 	changes->payload = payload_changed;
-	const bool revived =
-		origin != WriteOrigin::mirror && before->expire <= now && after->expire > now;
+	bool revived = before->expire <= now && after->expire > now;
+	// What the mirror brings may have been renewed before it expired.
+	if (revived && origin == WriteOrigin::mirror)
+		revived = before->expire <= removable_until(&store->settings, now);
 	int64 version = before->version;
 	if (payload_changed || revived)
 		version++;

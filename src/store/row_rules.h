@@ -47,9 +47,9 @@ void rules_of_insert(
 int64 first_version(TimestampTz now);
 
 // Adds what follows from an update: version, updated_at, expire_bucket, created_at when an expired
-// session comes back (but for the mirror, whose Redis has renewed it before it expired), and
-// user_id where the payload changed and the caller gave none. Returns the version. Both rows have a
-// payload and an expiry.
+// session comes back (by the mirror only one that cleanup could have removed), and user_id where
+// the payload changed and the caller gave none. Returns the version. Both rows have a payload and
+// an expiry.
 int64 rules_of_update(const Store *store, const StoreColumns *columns, WriteOrigin origin,
 	const SessionRow *before, const SessionRow *after, bool user_id_is_settled, TimestampTz now,
 	RowChanges *changes);

@@ -313,11 +313,10 @@ void idle(FeedError *error) {
 
 void take_turn() {
 	FeedError error;
-	if (!keep_lease() || !feed_pump(&error)) {
-		FeedState lost;
-		feed_state(&lost);
-		if (lost.connected)
-			note_feed_error(&error);
+	if (!keep_lease()) // which has said why
+		return;
+	if (!feed_pump(&error)) {
+		note_feed_error(&error);
 		return;
 	}
 	bool busy = false;

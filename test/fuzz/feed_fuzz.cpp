@@ -10,6 +10,7 @@
 
 #include "redis/feed.h"
 #include "support/fake_server.h"
+#include "support/push.h"
 
 namespace {
 
@@ -41,7 +42,7 @@ void turn(redis::Feed &feed, test::FakeServer &server, const std::string &pushed
 		pushes.push_back({i, false, "v", redis::kNoExpiry});
 	std::vector<redis::PushResult> results(pushes.size());
 	std::string refusal;
-	feed.push(pushes, results, &refusal);
+	test::push(feed, pushes, results, &refusal);
 	feed.commit();
 }
 

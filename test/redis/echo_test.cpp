@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "redis/feed.h"
+#include "support/push.h"
 #include "support/redis_server.h"
 
 namespace session_store::redis {
@@ -46,7 +47,7 @@ protected:
 		ASSERT_EQ(feed.fetch(kMaxFetch).size(), 1U);
 		PushResult result = PushResult::changed;
 		std::string refusal;
-		feed.push({&push, 1}, {&result, 1}, &refusal);
+		test::push(feed, {&push, 1}, {&result, 1}, &refusal);
 		ASSERT_EQ(result, PushResult::done);
 		feed.commit();
 	}

@@ -9,6 +9,7 @@
 
 #include "redis/feed.h"
 #include "support/fake_server.h"
+#include "support/push.h"
 #include "support/redis_server.h"
 
 namespace session_store::redis {
@@ -259,7 +260,7 @@ TEST(Prefetch, TheNextBatchIsReadWhileThisOneIsApplied) {
 		const Push push{0, false, items[0].value, 4102444800000};
 		PushResult result = PushResult::changed;
 		std::string refusal;
-		feed.push({&push, 1}, {&result, 1}, &refusal);
+		test::push(feed, {&push, 1}, {&result, 1}, &refusal);
 		EXPECT_EQ(result, PushResult::done);
 		read += items.size();
 		feed.commit();

@@ -7,6 +7,7 @@
 
 #include "redis/feed.h"
 #include "support/fake_server.h"
+#include "support/push.h"
 #include "support/redis_server.h"
 
 namespace session_store::redis {
@@ -72,7 +73,7 @@ protected:
 	std::vector<PushResult> push(const std::vector<Push> &pushes) {
 		std::vector<PushResult> results(pushes.size());
 		refusal.clear();
-		feed.push(pushes, results, &refusal);
+		test::push(feed, pushes, results, &refusal);
 		return results;
 	}
 
@@ -198,7 +199,7 @@ TEST_P(PushTest, RightsThatAreMissingAreNamed) {
 	limited.fetch(1);
 	const Push one{0, false, "v", kNoExpiry};
 	PushResult result = PushResult::done;
-	limited.push({&one, 1}, {&result, 1}, &refusal);
+	test::push(limited, {&one, 1}, {&result, 1}, &refusal);
 	EXPECT_EQ(result, PushResult::refused);
 	EXPECT_EQ(refusal, "NOPERM");
 	EXPECT_TRUE(limited.connected());
@@ -210,6 +211,19 @@ TEST_P(PushTest, AScriptThatRedisForgotIsLoadedAgain) {
 	EXPECT_EQ(push({{0, false, "1", kNoExpiry}})[0], PushResult::done);
 	server.run({"SCRIPT", "FLUSH"});
 	EXPECT_EQ(push({{1, false, "1", kNoExpiry}})[0], PushResult::done);
+}
+
+TEST_P(PushTest, OneThatIsNotFinishedEndsTheConnectionAndLosesNothing) {
+	fetch({"a"});
+	const std::string value = "1";
+	const Push one{0, false, value, kNoExpiry};
+	feed.start_push({&one, 1});
+	EXPECT_THROW(feed.fetch(kMaxFetch), Error);
+	EXPECT_FALSE(feed.connected());
+	feed.connect();
+	const auto items = feed.fetch(kMaxFetch);
+	ASSERT_EQ(items.size(), 1U);
+	EXPECT_EQ(items[0].sid, "a");
 }
 
 TEST_P(PushTest, TheLeaseIsHeldByOne) {
@@ -271,7 +285,7 @@ TEST(Push, AWatchThatFailsWritesNothing) {
 	const Push one{0, false, "v", kNoExpiry};
 	PushResult result = PushResult::done;
 	std::string refusal;
-	feed.push({&one, 1}, {&result, 1}, &refusal);
+	test::push(feed, {&one, 1}, {&result, 1}, &refusal);
 	EXPECT_EQ(result, PushResult::changed);
 	EXPECT_EQ(refusal, "");
 }

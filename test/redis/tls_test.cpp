@@ -7,6 +7,7 @@
 #include <string>
 
 #include "redis/feed.h"
+#include "support/push.h"
 #include "support/redis_server.h"
 
 namespace session_store::redis {
@@ -87,7 +88,7 @@ TEST_F(TlsTest, TheFeedWorksOverIt) {
 	std::vector<Push> pushes{{0, false, larger, kNoExpiry}, {1, false, larger, kNoExpiry}};
 	std::vector<PushResult> results(2);
 	std::string refusal;
-	feed.push(pushes, results, &refusal);
+	test::push(feed, pushes, results, &refusal);
 	EXPECT_EQ(results, std::vector<PushResult>(2, PushResult::done));
 }
 

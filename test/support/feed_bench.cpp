@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "redis/feed.h"
+#include "support/push.h"
 #include "support/redis_server.h"
 
 using namespace session_store;
@@ -107,7 +108,7 @@ int main(int argc, char **argv) {
 		std::vector<redis::PushResult> results(items.size());
 		std::string refusal;
 		const auto begun = redis::Feed::Clock::now();
-		comparing.push(pushes, results, &refusal);
+		test::push(comparing, pushes, results, &refusal);
 		pushing += seconds_since(begun);
 		pushed += static_cast<std::size_t>(
 			std::count(results.begin(), results.end(), redis::PushResult::done));
