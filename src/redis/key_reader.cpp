@@ -66,6 +66,11 @@ void KeyReader::start_scan() {
 }
 
 void KeyReader::start_sample(std::size_t count) {
+	const ReplyPtr size = connection_.command({"DBSIZE"});
+	if (is_integer(*size) && std::cmp_less_equal(size->integer, count)) {
+		start_scan();
+		return;
+	}
 	// A cursor of SCAN is a place in the table: any number is one.
 	std::random_device seed;
 	std::mt19937_64 random(seed());

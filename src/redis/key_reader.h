@@ -36,8 +36,8 @@ public:
 
 	// What to read; to be called while nothing is under way.
 	void start_scan();
-	// Every key when there are not many more than `count`, else about that many of places chosen at
-	// random; fewer where keys under the prefix are rare.
+	// Every key when the database has no more than `count`, as far as Redis says how many it has;
+	// else about that many of places chosen at random, fewer where keys under the prefix are rare.
 	void start_sample(std::size_t count);
 	void add(std::string_view sid);
 

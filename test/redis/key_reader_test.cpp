@@ -122,6 +122,18 @@ TEST(KeyReader, SamplesAboutAsManyAsAsked) {
 		[](const auto &a, const auto &b) { return a.first == b.first; }));
 }
 
+TEST(KeyReader, ASampleOfAllIsAll) {
+	RedisServer server;
+	PollWaiter waiter;
+	fill(&server, 3000);
+	Connection connection(server.endpoint(), waiter);
+	KeyReader reader(connection, "sess:");
+	reader.start_scan();
+	const auto all = read_all(&reader);
+	reader.start_sample(10000);
+	EXPECT_EQ(read_all(&reader).size(), all.size());
+}
+
 TEST(KeyReader, NeverSeesLeases) {
 	RedisServer server;
 	PollWaiter waiter;
