@@ -246,9 +246,12 @@ def _rename(writer, sid):
 	if sid == to:
 		return _del(writer, sid)
 
-	def note(ledger, *_):
+	def note(ledger, _, __, answered):
 		state = ledger.get(sid)
-		ledger.set(to, state if state and not sid.startswith("s-") else UNSURE)
+		if sid.startswith("s-"):			# nobody knows how short it is: see heed_logout_guard
+			writer.guarded[to] = answered + GUARDED
+			state = None
+		ledger.set(to, state or UNSURE)
 		ledger.set(sid, None)
 	return Step([sid, to], note, ("RENAME", key(sid), key(to)))
 

@@ -63,7 +63,8 @@ my %transactions = (
 		. "\tnew AS MATERIALIZED (SELECT session_store.upsert($sid, jsonb_build_object('n', (sess ->> 'n')::int + 1), expire => $when, expected_version => version) AS v FROM old WHERE version IS NOT NULL)\n"
 		. "\tINSERT INTO increments SELECT $sid, 'version' FROM new WHERE v IS NOT NULL;" ],
 	count_repeatable => [ 3, "${count}BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT session_store.upsert($sid, jsonb_build_object('n', (sess ->> 'n')::int + 1), expire => $when) FROM session_store.get_versioned($sid);\nINSERT INTO increments SELECT $sid, 'repeatable';\nCOMMIT;" ],
-	serializable => [ 2, "${any}BEGIN ISOLATION LEVEL SERIALIZABLE;\nSELECT session_store.upsert($sid, '{}', expire => $when, expected_version => 0);\nSELECT session_store.touch('s7', ttl => '3 hours');\nCOMMIT;" ],
+	# s7 first: who takes two sids in another order than the rest is in a deadlock by his own doing.
+	serializable => [ 2, "${any}BEGIN ISOLATION LEVEL SERIALIZABLE;\nSELECT session_store.touch('s7', ttl => '3 hours');\nSELECT session_store.upsert($sid, '{}', expire => $when, expected_version => 0);\nCOMMIT;" ],
 );
 
 my $scripts = PostgreSQL::Test::Utils::tempdir();
