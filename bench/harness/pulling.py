@@ -115,14 +115,3 @@ def lag(bench, mirror):
 		yield f"lag of a change in Redis, p50, at {figures['changes_per_second']:,.0f}/s", "ms", figures["median_ms"], None
 		yield f"lag of a change in Redis, p99, at {figures['changes_per_second']:,.0f}/s", "ms", figures["p99_ms"], ("<=", limit)
 		yield "  until nothing is left", "s", mirror.wait_in_sync(), None
-
-
-def verify(bench, mirror):
-	mirror.wait_in_sync()
-	bench.say("verify of all sessions")
-	started = time.monotonic()
-	found = int(bench.postgres.value(f"SELECT count(*) FROM session_store.verify('{STORE}')", user=OWNER))
-	took = time.monotonic() - started
-	yield "verify", "sessions/s", bench.rows / took, None
-	yield "verify", "s", took, ("<=", 60)
-	yield "differences it found", "sessions", found, ("<=", 0)
