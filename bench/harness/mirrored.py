@@ -122,6 +122,10 @@ class Mirror:
 		self.wait("SELECT count(*) %s 0 FROM pg_stat_activity WHERE backend_type = 'session_store mirror'"
 				  % (">" if running else "="))
 
+	def wait_until_gone(self):
+		"""After a dual phase the mirror still copies what was accepted in it."""
+		self.wait("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'session_store mirror')")
+
 	def pid(self):
 		rows = self.postgres.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'session_store mirror'")
 		return rows[0][0] if rows else None

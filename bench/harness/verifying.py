@@ -85,8 +85,13 @@ def verify(bench, mirror):
 
 	bench.say(f"verify with {PLANTED} differences of each kind")
 	mirror.set_phase("redis_only")
+	mirror.wait_until_gone()
 	planted = plant(bench)
 	found, took = differences(bench)
+	for what in sorted(planted - found):
+		bench.say(f"not found: {what}")
+	for what in sorted(found - planted):
+		bench.say(f"found wrongly: {what}")
 	yield "verify of sides that differ", "s", took, None
 	yield f"of {len(planted)} planted differences, not found or found wrongly", "sessions", len(planted ^ found), ("<=", 0)
 	mirror.set_phase("dual_redis_primary")
