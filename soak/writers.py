@@ -248,10 +248,10 @@ def _rename(writer, sid):
 
 	def note(ledger, _, __, answered):
 		state = ledger.get(sid)
-		if sid.startswith("s-"):			# nobody knows how short it is: see heed_logout_guard
+		if sid.startswith("s-") or state in (None, UNSURE):			# nobody knows how short it is: see heed_logout_guard
 			writer.guarded[to] = answered + GUARDED
-			state = None
-		ledger.set(to, state or UNSURE)
+			state = UNSURE
+		ledger.set(to, state)
 		ledger.set(sid, None)
 	return Step([sid, to], note, ("RENAME", key(sid), key(to)))
 
