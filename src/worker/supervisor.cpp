@@ -99,6 +99,14 @@ bool partitions_differ(const StoreSettings *before, const StoreSettings *now) {
 		before->cleanup_grace != now->cleanup_grace || before->relation != now->relation;
 }
 
+// What they last failed with stays known, so that it can be taken back.
+void take_up_partitions(SupervisedStore *store) {
+	for (PartitionTask &task : store->partition_tasks) {
+		task.next = 0;
+		task.blocked = 0;
+	}
+}
+
 // Nobody's lookalike: a registry counts only once the extension is there.
 void read_registry(void *) {
 	StoreSettings *found = nullptr;
@@ -111,7 +119,7 @@ void read_registry(void *) {
 		if (store == nullptr)
 			store = add_supervised(found[i].id);
 		if (partitions_differ(&store->settings, &found[i]))
-			memset(store->partition_tasks, 0, sizeof(store->partition_tasks));
+			take_up_partitions(store);
 		store->settings = found[i];
 		store->present = true;
 	}
