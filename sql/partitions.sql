@@ -109,11 +109,98 @@ UPDATE session_store.stores SET default_ttl = '30 days' WHERE store = 'sessions'
 UPDATE session_store.stores SET default_ttl = '1 day' WHERE store = 'sessions';
 UPDATE session_store.stores SET partition_interval = '1 day' WHERE store = 'sessions';
 
+-- A large partition that is over is detached, with which its sessions are gone; its space is given back in slices.
+CREATE FUNCTION add_large(name text, day date) RETURNS void LANGUAGE plpgsql SET client_min_messages = warning AS $$
+DECLARE noon timestamptz := day + interval '12 hours';
+BEGIN
+	EXECUTE format('CREATE TABLE %I (LIKE sessions INCLUDING ALL EXCLUDING INDEXES, PRIMARY KEY (sid))', name);
+	EXECUTE format('ALTER TABLE %I ALTER sess SET STORAGE EXTERNAL', name);
+	EXECUTE format('INSERT INTO %I (sid, sess, user_id, expire, expire_bucket) SELECT %L || i, to_jsonb(repeat(md5(i::text), CASE WHEN i %% 10 = 0 THEN 300 ELSE 50 END)), ''gone'', %L, %L
+		FROM generate_series(1, 10000) i', name, name, noon, noon);
+	EXECUTE format('ALTER TABLE sessions ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, day::timestamptz, (day + 1)::timestamptz);
+END $$;
+CREATE VIEW leftovers AS SELECT partition, live_rows, expired_rows, bytes > 0 AS has_bytes, last_action
+	FROM session_store.partitions() WHERE range_from IS NULL AND partition <> 'sessions_catch_all'::regclass;
+CREATE TABLE people (id text PRIMARY KEY);
+INSERT INTO people SELECT DISTINCT user_id FROM sessions WHERE user_id IS NOT NULL UNION SELECT 'gone';
+ALTER TABLE sessions ADD CONSTRAINT of_people FOREIGN KEY (user_id) REFERENCES people;
+SELECT add_large('large', '2020-01-01');
+SELECT pg_total_relation_size('large') > 20000000 AS is_large, pg_relation_filepath('large') AS path \gset
+\echo :is_large
+-- Not while something depends on it that would keep it from being dropped.
+CREATE VIEW dependent AS SELECT sid FROM large;
+CALL session_store.maintain_partitions();
+SELECT count(*) FROM sessions WHERE sid LIKE 'large%';
+DROP VIEW dependent;
+-- What comes to depend on it afterwards holds up the rest before anything is destroyed.
+CREATE FUNCTION make_dependent() RETURNS event_trigger LANGUAGE plpgsql AS
+	$$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW public.dependent AS SELECT sid FROM public.large'; END $$;
+CREATE EVENT TRIGGER make_dependent ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION make_dependent();
+CALL session_store.maintain_partitions();
+DROP EVENT TRIGGER make_dependent;
+SELECT count(*) FROM sessions WHERE sid LIKE 'large%';
+SELECT count(*), sum(length(sess::text)) FROM large;
+TABLE leftovers;
+SELECT session_store.get('large1'), session_store.upsert('large1', '{"n": 1}') > 0, session_store.expire('large1');
+DROP VIEW dependent;
+-- Its rows keep nobody from deleting what they refer to.
+DELETE FROM people WHERE id = 'gone';
+ALTER TABLE sessions DROP CONSTRAINT of_people;
+DROP TABLE people;
+-- Nor is a table touched that somebody has taken for something else.
+CREATE ROLE regress_ss_taker;
+ALTER TABLE large OWNER TO regress_ss_taker;
+CALL session_store.maintain_partitions();
+TABLE leftovers;
+ALTER TABLE large OWNER TO CURRENT_USER;
+DROP ROLE regress_ss_taker;
+CREATE TABLE parent (LIKE large);
+ALTER TABLE large INHERIT parent;
+CALL session_store.maintain_partitions();
+ALTER TABLE large NO INHERIT parent;
+DROP TABLE parent;
+CREATE TABLE other (LIKE large) PARTITION BY RANGE (expire);
+ALTER TABLE other ATTACH PARTITION large DEFAULT;
+CALL session_store.maintain_partitions();
+SELECT count(*), sum(length(sess::text)) FROM large;
+ALTER TABLE other DETACH PARTITION large;
+DROP TABLE other;
+-- Between two slices it is a smaller table, whatever is done to it.
+ALTER TABLE large RENAME TO renamed;
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS
+	$$ BEGIN IF tg_tag = 'DROP TABLE' THEN RAISE 'not now'; END IF; END $$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse();
+\set SHOW_CONTEXT never
+CALL session_store.maintain_partitions();
+DROP EVENT TRIGGER refuse;
+TABLE leftovers;
+SELECT pg_table_size('renamed') < 17000000 AS is_small, count(*) BETWEEN 1 AND 9999 AS has_less, bool_and(length(sess::text) > 1000) AS is_readable FROM renamed;
+CREATE INDEX ON renamed (expire);
+REINDEX TABLE renamed;
+VACUUM renamed;
+INSERT INTO renamed (sid, sess, expire) VALUES ('new', '{}', 'infinity');
+SELECT sid FROM renamed WHERE sid = 'new';
+CALL session_store.maintain_partitions();
+SELECT to_regclass('renamed'), coalesce((pg_stat_file(:'path', true)).size, 0) AS bytes;
+TABLE leftovers;
+SELECT count(*) FROM session_store.partition_actions WHERE partition NOT IN (SELECT oid FROM pg_class);
+SELECT sid FROM session_store.tombstones WHERE sid LIKE 'large%';
+-- By cleanup as well; and it goes with the store, or with its table.
+SELECT add_large('large', '2020-01-01'), add_large('larger', '2020-01-02');
+CALL session_store.cleanup();
+SELECT to_regclass('large'), to_regclass('larger');
+SELECT add_large('large', '2020-01-01');
+CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse();
+CALL session_store.maintain_partitions();
+DROP EVENT TRIGGER refuse;
+SELECT partition FROM leftovers;
+
 -- Dropping it, or keeping the table.
 SELECT session_store.drop_store('sessions');
+SELECT to_regclass('large');
 SELECT count(*) > 2900 FROM sessions;
 INSERT INTO sessions (sid, sess, expire) VALUES ('plain', '{}', now() + '1 hour');
-DROP VIEW places, ranges;
+DROP VIEW places, ranges, leftovers;
 DROP TABLE sessions;
 SELECT count(*) FROM session_store.partition_actions;
 SELECT session_store.drop_store('plain', false);

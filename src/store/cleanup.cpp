@@ -14,7 +14,7 @@
 #include "postgres/identity.h"
 #include "postgres/interval.h"
 #include "store/layout.h"
-#include "store/partitions.h"
+#include "store/leftovers.h"
 #include "store/procedure.h"
 #include "store/write_origin.h"
 #include "worker/progress.h"
@@ -291,6 +291,7 @@ void drop_expired_partitions(const char *name) {
 	do
 		next_transaction();
 	while (drop_partition_step(own_store(name), 0, &work) == StepResult::done);
+	(void)free_leftovers(name, 0);
 }
 
 // The caller is told where rows that he may look for are kept.

@@ -44,12 +44,17 @@ StepResult try_ddl_step(StepResult (*step)(void *), void *argument) {
 bool lock_for_ddl(Oid relation, LOCKMODE mode, int wait_ms) {
 	if (wait_ms == 0)
 		return ConditionalLockRelationOid(relation, mode);
-	const int level = NewGUCNestLevel();
-	(void)set_config_option("lock_timeout", psprintf("%dms", wait_ms), PGC_USERSET, PGC_S_SESSION,
-		GUC_ACTION_SAVE, true, 0, false);
+	const int level = limit_lock_waits(wait_ms);
 	LockRelationOid(relation, mode);
 	AtEOXact_GUC(false, level);
 	return true;
+}
+
+int limit_lock_waits(int wait_ms) {
+	const int level = NewGUCNestLevel();
+	(void)set_config_option("lock_timeout", psprintf("%dms", wait_ms), PGC_USERSET, PGC_S_SESSION,
+		GUC_ACTION_SAVE, true, 0, false);
+	return level;
 }
 
 bool could_lock(Oid relation, LOCKMODE mode) {

@@ -21,6 +21,9 @@ StepResult try_ddl_step(StepResult (*step)(void *), void *argument);
 // conflicting lock. Otherwise waits that long, and then raises lock_not_available, which
 // try_ddl_step takes for "in the way".
 bool lock_for_ddl(Oid relation, LOCKMODE mode, int wait_ms);
+// Lets statements wait that long at most for the locks which they take themselves, likewise, until
+// AtEOXact_GUC(false, what this returned).
+int limit_lock_waits(int wait_ms);
 // Whether lock_for_ddl would have it at once; does not keep it.
 bool could_lock(Oid relation, LOCKMODE mode);
 

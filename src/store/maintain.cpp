@@ -2,10 +2,11 @@
 #include "core/schedule.h"
 #include "postgres/identity.h"
 #include "store/layout.h"
-#include "store/partitions.h"
+#include "store/leftovers.h"
 #include "store/procedure.h"
 #include "store/repartition.h"
 #include "store/table_ddl.h"
+#include "worker/shared_state.h"
 
 extern "C" {
 #include "storage/bufmgr.h"
@@ -32,6 +33,10 @@ bool take_steps(const char *name, Step step, TimestampTz until) {
 			return true;
 		case StepResult::done:
 			failures = 0;
+			if (work.rest > 0) {
+				next_transaction();
+				wait_microseconds(work.rest);
+			}
 			break;
 		case StepResult::in_the_way:
 			failures++;
@@ -98,6 +103,17 @@ bool read_action(const Store *store, Oid partition, Datum *action, Datum *at) {
 	return true;
 }
 
+// It has no range and no rows any more.
+void list_leftover(const Store *store, Oid leftover, ReturnSetInfo *result) {
+	Datum values[kListColumns] = {
+		ObjectIdGetDatum(leftover), 0, 0, 0, 0, Int64GetDatum(bytes_of_leftover(leftover))};
+	if (DatumGetInt64(values[5]) < 0)
+		return;
+	bool has_action = read_action(store, leftover, &values[6], &values[7]);
+	bool nulls[kListColumns] = {false, true, true, false, false, false, !has_action, !has_action};
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
 void list_partition(
 	const Store *store, const StorePartition *partition, TimestampTz now, ReturnSetInfo *result) {
 	int64 all = estimate_all(partition->relation);
@@ -122,6 +138,12 @@ void list_partition(
 
 } // namespace
 
+bool free_leftovers(const char *store, TimestampTz until) {
+	if (shared_state_available() && supervisor_pid(MyDatabaseId) != 0)
+		return true;
+	return take_steps(store, free_leftover_step, until);
+}
+
 } // namespace session_store
 
 using namespace session_store;
@@ -138,11 +160,13 @@ SESSION_STORE_FUNCTION(session_store_maintain_partitions) {
 	bool made = take_steps(NameStr(name), make_partition_step, until) &&
 		take_steps(NameStr(name), repartition_step, until);
 	bool dropped = take_steps(NameStr(name), drop_partition_step, until);
+	bool freed = free_leftovers(NameStr(name), GetCurrentTimestamp() + kPatience);
 	SPI_finish();
-	if (!made || !dropped)
+	const char *done_last = dropped ? "freed" : "dropped";
+	if (!made || !dropped || !freed)
 		ereport(WARNING,
 			(errmsg("partitions of store \"%s\" are in use", NameStr(name)),
-				errdetail("Some were not %s.", made ? "dropped" : "made"),
+				errdetail("Some were not %s.", made ? done_last : "made"),
 				errhint("The worker tries again; or call it again later.")));
 	PG_RETURN_VOID();
 }
@@ -164,6 +188,9 @@ SESSION_STORE_FUNCTION(session_store_partitions) {
 	}
 	if (const StorePartition *catch_all = catch_all_of(store))
 		list_partition(store, catch_all, now, result);
+	ListCell *cell;
+	foreach (cell, leftovers_of(RelationGetRelid(table)))
+		list_leftover(store, lfirst_oid(cell), result);
 	leave_identity(&caller);
 	SPI_finish();
 	table_close(table, NoLock);

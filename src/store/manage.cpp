@@ -8,7 +8,7 @@
 #include "postgres/compat.h"
 #include "postgres/identity.h"
 #include "postgres/pg.h"
-#include "store/partitions.h"
+#include "store/leftovers.h"
 #include "store/plans.h"
 #include "store/registry.h"
 #include "store/repartition.h"
@@ -144,6 +144,7 @@ SESSION_STORE_FUNCTION(session_store_drop_store) {
 	Relation table = open_store_table(store, AccessExclusiveLock);
 	require_store_owner(store);
 	bool partitioned = store->is_partitioned;
+	const Oid relation = RelationGetRelid(table);
 	table_close(table, NoLock);
 	const char *name = quoted_table(store);
 	int32 id = store->settings.id;
@@ -153,6 +154,7 @@ SESSION_STORE_FUNCTION(session_store_drop_store) {
 		execute_ddl(psprintf("DROP TRIGGER IF EXISTS session_store ON %s", name));
 		if (!partitioned)
 			execute_ddl(psprintf("DROP TRIGGER IF EXISTS session_store_guard ON %s", name));
+		drop_leftovers(relation);
 		unregister_store(id);
 	} else {
 		execute_ddl(psprintf("DROP TABLE %s", name)); // on_drop does the rest

@@ -6,18 +6,21 @@
 // expire_bucket proves it in microseconds: under the lock a CHECK that says so is added, marked as
 // valid, believed by ATTACH, and dropped again.
 //
-// Dropping one locks the table, behind everybody who uses it; emptying it does not.
-// Neither fires a row trigger: expiry is no logout, and a session that moves is no new one.
+// Dropping one locks the table, behind everybody who uses it; emptying it does not. Both free its
+// space at once: one that is too large for that is detached, see store/leftovers.cpp.
+// None of it fires a row trigger: expiry is no logout, and a session that moves is no new one.
 #include "store/partitions.h"
 
 #include "postgres/identity.h"
 #include "store/cleanup.h"
 #include "store/layout.h"
+#include "store/leftovers.h"
 #include "store/repartition.h"
 #include "store/repartition_state.h"
 #include "store/table_ddl.h"
 
 extern "C" {
+#include "catalog/partition.h"
 #include "catalog/pg_constraint.h"
 #include "storage/bufmgr.h"
 }
@@ -36,17 +39,6 @@ constexpr const char *kNote =
 	"ON CONFLICT (store_id, partition) DO UPDATE SET action = excluded.action, at = excluded.at";
 constexpr const char *kForget =
 	"DELETE FROM session_store.partition_actions WHERE store_id = $1 AND partition = $2";
-
-void note_action(const Store *store, Oid partition, const char *action) {
-	static const Oid types[] = {INT4OID, OIDOID, TEXTOID};
-	Datum values[] = {Int32GetDatum(store->settings.id), ObjectIdGetDatum(partition),
-		action != nullptr ? CStringGetTextDatum(action) : 0};
-	Identity caller = enter_extension_owner();
-	if (SPI_execute_with_args(action != nullptr ? kNote : kForget, action != nullptr ? 3 : 2,
-			const_cast<Oid *>(types), values, nullptr, false, 0) < 0)
-		elog(ERROR, "could not note the action of a partition");
-	leave_identity(&caller);
-}
 
 // The ranges of the partitions, ascending.
 core::PartitionRange *ranges_of(const Store *store, int *count) {
@@ -192,28 +184,49 @@ void rebuild(Store *store) {
 struct DropStep {
 	Store *store;
 	Oid table;
+	Oid owner;
 	Oid partition;
+	Oid catch_all; // whose bounds change with it; may be none
 	int wait_ms;
 };
 
-// Somebody else may have dropped it before we had the lock.
-bool is_gone(Oid partition) {
-	return !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(partition));
+bool lock_catch_all(const DropStep *step) {
+	return !OidIsValid(step->catch_all) || lock_for_ddl(step->catch_all, AccessExclusiveLock, 0);
 }
 
-StepResult drop_partition(void *argument) {
-	auto *step = static_cast<DropStep *>(argument);
-	if (!lock_for_ddl(step->table, AccessExclusiveLock, step->wait_ms) ||
-		!lock_for_ddl(step->partition, AccessExclusiveLock, 0) || is_gone(step->partition))
-		return StepResult::in_the_way;
+// Somebody else may have dropped or detached it before we had the lock.
+bool is_still_partition(const DropStep *step) {
+	return get_rel_relispartition(step->partition) &&
+		get_partition_parent(step->partition, false) == step->table;
+}
+
+StepResult drop_or_detach(const DropStep *step) {
+	if (is_worth_detaching(step->partition, step->owner)) {
+		if (!detach_as_leftover(step->table, step->partition))
+			return StepResult::in_the_way;
+		note_action(step->store, step->partition, "dropped, its space is given back in slices");
+		return StepResult::done;
+	}
 	execute_ddl(psprintf("DROP TABLE %s", qualified_name(step->partition)));
 	note_action(step->store, step->partition, nullptr);
 	return StepResult::done;
 }
 
+StepResult drop_partition(void *argument) {
+	auto *step = static_cast<DropStep *>(argument);
+	if (!lock_for_ddl(step->table, AccessExclusiveLock, step->wait_ms) || !lock_catch_all(step) ||
+		!lock_for_drop(step->partition) || !is_still_partition(step))
+		return StepResult::in_the_way;
+	const int level = limit_lock_waits(kDependentsWait);
+	const StepResult result = drop_or_detach(step);
+	AtEOXact_GUC(false, level);
+	return result;
+}
+
 StepResult empty_partition(void *argument) {
 	auto *step = static_cast<DropStep *>(argument);
-	if (!lock_for_ddl(step->partition, AccessExclusiveLock, 0) || is_gone(step->partition))
+	if (!lock_for_drop(step->partition) || !is_still_partition(step) ||
+		is_worth_detaching(step->partition, step->owner))
 		return StepResult::in_the_way;
 	Relation partition = table_open(step->partition, NoLock);
 	bool is_empty = RelationGetNumberOfBlocks(partition) == 0;
@@ -243,6 +256,17 @@ const StorePartition *find_oldest_over(const Store *store) {
 }
 
 } // namespace
+
+void note_action(const Store *store, Oid partition, const char *action) {
+	static const Oid types[] = {INT4OID, OIDOID, TEXTOID};
+	Datum values[] = {Int32GetDatum(store->settings.id), ObjectIdGetDatum(partition),
+		action != nullptr ? CStringGetTextDatum(action) : 0};
+	Identity caller = enter_extension_owner();
+	if (SPI_execute_with_args(action != nullptr ? kNote : kForget, action != nullptr ? 3 : 2,
+			const_cast<Oid *>(types), values, nullptr, false, 0) < 0)
+		elog(ERROR, "could not note the action of a partition");
+	leave_identity(&caller);
+}
 
 void make_first_partitions(const char *name) {
 	Store *store = find_store(name);
@@ -300,14 +324,15 @@ StepResult drop_partition_step(Store *store, int wait_ms, PartitionWork *work) {
 	*work = {};
 	Relation table = open_store_table(store, AccessShareLock);
 	const StorePartition *over = store->is_partitioned ? find_oldest_over(store) : nullptr;
-	DropStep step = {store, RelationGetRelid(table), InvalidOid, wait_ms};
-	Oid owner = table->rd_rel->relowner;
+	const StorePartition *catch_all = catch_all_of(store);
+	DropStep step = {store, RelationGetRelid(table), table->rd_rel->relowner, InvalidOid,
+		catch_all == nullptr ? InvalidOid : catch_all->relation, wait_ms};
 	table_close(table, NoLock);
 	if (over == nullptr)
 		return StepResult::nothing;
 	step.partition = work->partition = over->relation;
 	SPI_connect();
-	Identity caller = enter_owner(owner);
+	Identity caller = enter_owner(step.owner);
 	StepResult result = try_ddl_step(drop_partition, &step);
 	if (result == StepResult::in_the_way)
 		(void)try_ddl_step(empty_partition, &step);

@@ -1,7 +1,8 @@
-// Keeping the partitions of one store, and going on with a repartition that was interrupted: one
-// short transaction at a time, each tried as core::lock_try says while somebody is in the way.
+// Keeping the partitions of one store, giving back the space of those that are over, and going on
+// with a repartition that was interrupted: one short transaction at a time, each tried as
+// core::lock_try says while somebody is in the way.
 #include "core/schedule.h"
-#include "store/partitions.h"
+#include "store/leftovers.h"
 #include "store/repartition.h"
 #include "worker/shared_state.h"
 #include "worker/supervised_store.h"
@@ -15,21 +16,21 @@ constexpr int64 kPauseAfterFailure = 60 * USECS_PER_SEC;
 
 using Step = StepResult (*)(Store *, int, PartitionWork *);
 constexpr Step kSteps[kPartitionTasks] = {
-	make_partition_step, drop_partition_step, resume_repartition_step};
+	make_partition_step, drop_partition_step, free_leftover_step, resume_repartition_step};
 
 struct Attempt {
 	int32 store_id;
 	Step step;
 	int wait_ms;
 	StepResult result;
+	PartitionWork work;
 };
 
 void attempt_step(void *argument) {
 	auto *attempt = static_cast<Attempt *>(argument);
 	StoreSettings settings;
-	PartitionWork work;
 	attempt->result = read_store(attempt->store_id, &settings)
-		? attempt->step(find_store(NameStr(settings.name)), attempt->wait_ms, &work)
+		? attempt->step(find_store(NameStr(settings.name)), attempt->wait_ms, &attempt->work)
 		: StepResult::nothing;
 }
 
@@ -83,7 +84,7 @@ void step_partitions(SupervisedStore *store) {
 	PartitionTask *task = next_task(store);
 	const core::LockTry how = core::lock_try(task->blocked);
 	Attempt attempt = {store->settings.id, kSteps[task - store->partition_tasks],
-		static_cast<int>(how.wait.count()), StepResult::nothing};
+		static_cast<int>(how.wait.count()), StepResult::nothing, {}};
 	WorkerFailure failure;
 	const TimestampTz began = GetCurrentTimestamp();
 	const bool done =
@@ -104,8 +105,9 @@ void step_partitions(SupervisedStore *store) {
 		return;
 	}
 	task->blocked = 0;
-	task->next =
-		now + (attempt.result == StepResult::done ? rest_after_step(began) : kLookInterval);
+	task->next = now +
+		(attempt.result == StepResult::done ? Max(rest_after_step(began), attempt.work.rest)
+											: kLookInterval);
 }
 
 } // namespace session_store

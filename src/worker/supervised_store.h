@@ -21,13 +21,14 @@ struct CleanupJob {
 	WorkerFailure failure; // what was logged last
 };
 
-// One of the things that partitions need: making, dropping, going on with a repartition.
+// One of the things that partitions need: making, dropping, freeing what was dropped, going on with
+// a repartition.
 struct PartitionTask {
 	TimestampTz next;      // when it is looked at again
 	unsigned blocked;      // tries in vain in a row
 	WorkerFailure failure; // what was logged last
 };
-inline constexpr int kPartitionTasks = 3;
+inline constexpr int kPartitionTasks = 4;
 
 // Plain data in the supervisor's own memory.
 struct SupervisedStore {
