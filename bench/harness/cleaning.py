@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from . import tables
 from .cluster import OWNER, Failure
@@ -17,6 +18,28 @@ FIRST_EXPIRED = 2_000_000_000	# number of a session; none of the mix has it
 MOST_CLEANED = 10_000			# sessions a second, by batches of 1000 with 100 ms between them
 WORKERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'session_store supervisor'"
 PATIENCE = 60
+# When a partition is none any more, as another session sees it.
+WATCH = """
+CREATE FUNCTION pg_temp.gone_at(partition regclass) RETURNS numeric LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. 30000 LOOP
+		EXIT WHEN NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = partition);
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	RETURN extract(epoch FROM clock_timestamp());
+END $$;
+SELECT pg_temp.gone_at('{partition}')
+"""
+WATCHERS = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%gone_at%' AND wait_event = 'PgSleep'"
+NOW = "SELECT extract(epoch FROM clock_timestamp())"
+
+
+def wait_for(postgres, query, value, failure):
+	deadline = time.monotonic() + PATIENCE
+	while postgres.value(query) != value:
+		if time.monotonic() > deadline:
+			raise Failure(failure)
+		time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -24,11 +47,7 @@ def workers_stopped(postgres):
 	"""For who cleans by hand."""
 	postgres.sql("ALTER SYSTEM SET session_store.databases = ''")
 	postgres.sql("SELECT pg_reload_conf()")
-	deadline = time.monotonic() + PATIENCE
-	while postgres.value(WORKERS) != "0":
-		if time.monotonic() > deadline:
-			raise Failure("the workers do not stop")
-		time.sleep(0.1)
+	wait_for(postgres, WORKERS, "0", "the workers do not stop")
 	yield
 	postgres.sql("ALTER SYSTEM RESET session_store.databases")
 	postgres.sql("SELECT pg_reload_conf()")
@@ -81,7 +100,10 @@ class Expired:
 
 
 class Dropping:
-	"""maintain_partitions against cleanup without its delays."""
+	"""maintain_partitions, until the sessions are gone, against cleanup without its delays.
+
+	With no worker the call goes on until the disk has its space back: that is said, and its WAL counts.
+	"""
 
 	def __init__(self, bench):
 		self.bench, self.postgres = bench, bench.postgres
@@ -106,13 +128,19 @@ class Dropping:
 	def _drop(self):
 		self.expired["ours"].make_partition()
 		self.expired["ours"].attach()
-		sample = self._timed("CALL session_store.maintain_partitions('partitioned')")
+		with ThreadPoolExecutor(1) as pool:
+			watch = pool.submit(self.postgres.value, WATCH.format(partition=self.expired["ours"].partition))
+			wait_for(self.postgres, WATCHERS, "1", "nobody watches the partition")
+			sample, began, ended = self._timed("CALL session_store.maintain_partitions('partitioned')")
+			gone = float(watch.result()) - began
 		self.expired["ours"].require_gone()
+		self.bench.say(f"  gone after {1000 * gone:.1f} ms, their space is back after {1000 * (ended - began):.0f} ms")
+		sample.rate = self.bench.expired / gone
 		return sample
 
 	def _delete(self):
 		self.expired["plain"].insert()
-		sample = self._timed("CALL session_store.cleanup('plain', delay => '0', max_duration => '1 day')")
+		sample, _, _ = self._timed("CALL session_store.cleanup('plain', delay => '0', max_duration => '1 day')")
 		left = tables.expired_rows(self.postgres, self.sides["plain"])
 		if left:
 			raise Failure(f"{left} expired sessions were not deleted")
@@ -120,10 +148,11 @@ class Dropping:
 
 	def _timed(self, statement):
 		start = self.postgres.value("SELECT pg_current_wal_insert_lsn()")
-		words = self.postgres.sql(f"\\timing on\n{statement}", user=OWNER)[-1][0].split()	# Time: 12.3 ms
+		times = self.postgres.sql(f"{NOW};\n{statement};\n{NOW}", user=OWNER)
+		began, ended = float(times[0][0]), float(times[-1][0])
 		records, images = self.postgres.sql(WAL_SUMMARY.format(start=start))[-1]
 		rows = self.bench.expired
-		return Sample(rows / (float(words[1]) / 1000), rows, int(records), int(images))
+		return Sample(rows / (ended - began), rows, int(records), int(images)), began, ended
 
 
 def run(bench):
