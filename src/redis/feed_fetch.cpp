@@ -72,7 +72,8 @@ std::span<const Item> Feed::fetch(std::size_t max) {
 			if (!prepare(max))
 				return {};
 			send_batch();
-			settle();
+			if (awaits(Pending::batch))
+				settle();
 			std::swap(current_, next_);
 			dirty_.advance();
 			if (dirty_.batch_size() > max) {
@@ -198,6 +199,7 @@ void Feed::read_long_values() {
 	}
 	if (longs.empty())
 		return;
+	settle();
 	ask_sizes(longs);
 	const std::size_t fitting = fit_batch();
 	dirty_.untake_from(fitting);
@@ -352,6 +354,7 @@ void Feed::ask_types() {
 	std::size_t asked = 0;
 	for (const Item &item : current_.items)
 		if (item.kind == ItemKind::other_type) {
+			settle();
 			reader_->append({"TYPE", item.key});
 			asked++;
 		}

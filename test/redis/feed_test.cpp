@@ -378,6 +378,38 @@ TEST_F(FeedTest, LargeValuesAreReadInBoundedBatches) {
 	EXPECT_EQ(seen, expected);
 }
 
+// As the mirror does it: a SCAN and a batch have been asked for when the batch before needs more.
+TEST_F(FeedTest, LongValuesAndTypesAreReadWhileAScanIsUnderWay) {
+	FeedLimits limits;
+	limits.small_bytes = 100;
+	std::map<std::string, std::string> expected;
+	for (int i = 0; i < 3000; i++) {
+		const std::string sid = std::to_string(i);
+		std::string value = sid;
+		if (i % 100 == 0)
+			value.resize(1000, 'x');
+		if (i % 100 == 1)
+			server.run({"HSET", "sess:" + sid, "f", "v"});
+		else
+			server.run({"SET", "sess:" + sid, value});
+		expected[sid] = i % 100 == 1 ? "type:hash" : value;
+	}
+	Feed feed = make("sess:", limits);
+	feed.connect();
+	feed.begin_comparison();
+	std::map<std::string, std::string> seen;
+	while (feed.scan_step() || feed.dirty() > 0) {
+		for (const Item &item : feed.fetch(kMaxFetch))
+			seen[std::string(item.sid)] = item.kind == ItemKind::other_type
+				? "type:" + std::string(item.type_name)
+				: std::string(item.value);
+		feed.prefetch(kMaxFetch);
+		feed.commit();
+	}
+	feed.end_comparison();
+	EXPECT_EQ(seen, expected);
+}
+
 TEST(Feed, ReadsTheSameFromARedisWithoutPexpiretime) {
 	RedisServer server({"--rename-command", "PEXPIRETIME", ""});
 	PollWaiter waiter;
