@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <new>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "redis/connection.h"
 
@@ -29,6 +31,8 @@ constexpr int kReadsBetweenLooks = 64; // of 16 kB: how often a flood of data le
 constexpr std::size_t kBytesPerMilli = 1000; // the least that a large reply must bring
 constexpr int kMaxReplyDepth = 7;
 constexpr int kKeepaliveSeconds = 15;
+constexpr std::string_view kLineEnd = "\r\n";
+constexpr std::size_t kCountBytes = 24; // of a line that announces how many follow, at most
 
 #if HIREDIS_MAJOR >= 1
 using ArrayCount = std::size_t;
@@ -50,6 +54,13 @@ std::string errno_text(int error) {
 	char buffer[128] = "";
 	// The GNU strerror_r may answer with a string of its own.
 	return strerror_r(error, buffer, sizeof(buffer));
+}
+
+void append_count(std::string *command, char kind, std::size_t count) {
+	char digits[kCountBytes];
+	const char *end = std::to_chars(digits, digits + sizeof(digits), count).ptr;
+	command->push_back(kind);
+	command->append(std::string_view(digits, end)).append(kLineEnd);
 }
 
 struct AddressListDeleter {
@@ -154,14 +165,17 @@ Connection::~Connection() = default;
 
 void Connection::append(std::span<const std::string_view> arguments) {
 	require_alive();
-	argument_data_.clear();
-	argument_sizes_.clear();
+	std::size_t size = kCountBytes;
+	for (const std::string_view argument : arguments)
+		size += kCountBytes + argument.size() + kLineEnd.size();
+	std::string command;
+	command.reserve(size);
+	append_count(&command, '*', arguments.size());
 	for (const std::string_view argument : arguments) {
-		argument_data_.push_back(argument.data());
-		argument_sizes_.push_back(argument.size());
+		append_count(&command, '$', argument.size());
+		command.append(argument).append(kLineEnd);
 	}
-	if (redisAppendCommandArgv(context_.get(), static_cast<int>(arguments.size()),
-			argument_data_.data(), argument_sizes_.data()) != REDIS_OK)
+	if (redisAppendFormattedCommand(context_.get(), command.data(), command.size()) != REDIS_OK)
 		throw std::bad_alloc();
 	unsent_ = true;
 }
@@ -182,6 +196,8 @@ bool Connection::send_some() {
 }
 
 void Connection::flush() {
+	if (send_some())
+		return;
 	const Clock::time_point deadline = Clock::now() + command_timeout_;
 	while (!send_some())
 		wait_until(true, deadline, "Redis took nothing more in time");
@@ -189,11 +205,11 @@ void Connection::flush() {
 
 ReplyPtr Connection::read_reply() {
 	flush();
+	if (redisReply *reply = parse(); reply != nullptr)
+		return ReplyPtr(reply);
 	const Clock::time_point start = Clock::now();
 	Clock::time_point last_byte = start;
 	for (int reads = 1;; reads++) {
-		if (redisReply *reply = parse(); reply != nullptr)
-			return ReplyPtr(reply);
 		const bool look = reads % kReadsBetweenLooks == 0;
 		if (read_some()) {
 			last_byte = Clock::now();
@@ -206,6 +222,8 @@ ReplyPtr Connection::read_reply() {
 			milliseconds{static_cast<milliseconds::rep>(reply_bytes_ / kBytesPerMilli)};
 		if (last_byte - start > allowed)
 			fail(ErrorKind::timeout, "Redis answered too slowly");
+		if (redisReply *reply = parse(); reply != nullptr)
+			return ReplyPtr(reply);
 	}
 }
 

@@ -13,7 +13,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "redis/endpoint.h"
 #include "redis/error.h"
@@ -122,8 +121,6 @@ private:
 	std::size_t reply_limit_ = kDefaultReplyLimit;
 	std::size_t reply_bytes_ = 0; // read for the reply that is not complete yet
 	bool unsent_ = false;
-	std::vector<const char *> argument_data_; // scratch of append()
-	std::vector<std::size_t> argument_sizes_;
 };
 
 } // namespace session_store::redis
