@@ -89,7 +89,7 @@ std::size_t DirtySet::prepare(std::size_t max) {
 		std::rotate(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(at),
 			queue_.begin() + static_cast<std::ptrdiff_t>(at) + 1);
 		queue_.pop_front();
-		next_.push_back(Taken{index_.extract(index_.find(entry->first)), false});
+		next_.push_back(Taken{index_.extract(entry->first), false});
 	}
 	return next_.size();
 }
