@@ -26,7 +26,9 @@ namespace session_store {
 
 namespace {
 
-constexpr int kPart = 250; // rows of one transaction, at most
+// Rows of one transaction, at most. What they push fits into a socket's buffer: what is left over
+// would be sent after the next part only, and Redis would have nothing to do until then.
+constexpr int kPart = 128;
 constexpr int kSmallestPart = 64;
 
 constexpr const char *kActivity = "session_store mirror: applying";
