@@ -153,7 +153,10 @@ void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, 
 	close_extension_scan(&scan);
 }
 
+// The commit waits for the disk: if a crash took it back, what Redis did since would be taken for
+// older than what is pending, and a logout there be undone.
 void remove_pending(MirrorRow **rows, int count) {
+	ForceSyncCommit();
 	Relation outbox = table_open(extension_table("outbox"), RowExclusiveLock);
 	for (int i = 0; i < count; i++) {
 		for (int j = 0; j < rows[i]->pending_count; j++)

@@ -45,8 +45,8 @@ constexpr Setting kWorkerSettings[] = {
 	{"standard_conforming_strings", "on"},
 	{"transform_null_equals", "off"},
 	{"jit", "off"},
-	// Losing the last work of a worker in a crash costs doing it again, and a worker that waits for
-	// a standby could not be stopped.
+	// Losing the last work of a worker in a crash costs doing it again (where it would cost more
+	// the commit is forced), and a worker that waits for a standby could not be stopped.
 	{"synchronous_commit", "off"},
 };
 
