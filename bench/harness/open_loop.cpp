@@ -90,15 +90,22 @@ int main(int count, char **arguments) {
 				send_get(&clients[i], random() % keys, now);
 				waiting++;
 			}
+		auto next = now + std::chrono::milliseconds(10);
 		while (rate > 0) {
 			const auto due = start + std::chrono::duration_cast<Clock::duration>(
 				std::chrono::duration<double>(static_cast<double>(sent) / rate));
-			if (due > now || due >= end)
+			if (due >= end)
 				break;
+			if (due > now) {
+				next = std::min(next, due);
+				break;
+			}
 			send_get(&clients[sent++ % clients.size()], random() % keys, due);
 			waiting++;
 		}
-		if (poll(polls.data(), polls.size(), waiting > 0 && rate == 0 ? 10 : 0) <= 0)
+		// The processor is left to those that are measured.
+		const timespec pause{0, std::chrono::nanoseconds(next - now).count()};
+		if (ppoll(polls.data(), polls.size(), &pause, nullptr) <= 0)
 			continue;
 		for (size_t i = 0; i < polls.size(); i++) {
 			if ((polls[i].revents & POLLIN) == 0)
