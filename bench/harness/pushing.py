@@ -25,7 +25,7 @@ def connect(bench):
 
 
 class Load:
-	"""Changes so many sessions a second, by statements of 20 rows each."""
+	"""Changes so many sessions a second, by batches of 20 each, in a thread of its own."""
 
 	def __init__(self, bench, rate):
 		self.bench, self.pause = bench, ROWS / rate
@@ -42,18 +42,27 @@ class Load:
 		self.thread.join()
 
 	def _run(self):
-		connection = connect(self.bench)
-		cursor = connection.cursor()
-		cursor.execute(f"PREPARE change (text[]) AS UPDATE {STORE} SET sess = jsonb_set(sess, '{{views}}',"
-					   " to_jsonb((sess->>'views')::bigint + 1)) WHERE sid = ANY ($1)")
+		change = self.connect()
 		due, n = time.monotonic(), 0
 		while not self.ended.is_set():
-			cursor.execute("EXECUTE change (%s)", ([sid((n + i) % self.bench.rows) for i in range(ROWS)],))
+			self.changed += change([sid((n + i) % self.bench.rows) for i in range(ROWS)])
 			n += ROWS
-			self.changed += cursor.rowcount
 			due += self.pause
 			time.sleep(max(0, due - time.monotonic()))
-		connection.close()
+
+
+class PostgresLoad(Load):
+	"""In PostgreSQL, by one statement a batch."""
+
+	def connect(self):
+		cursor = connect(self.bench).cursor()
+		cursor.execute(f"PREPARE change (text[]) AS UPDATE {STORE} SET sess = jsonb_set(sess, '{{views}}',"
+					   " to_jsonb((sess->>'views')::bigint + 1)) WHERE sid = ANY ($1)")
+
+		def change(sids):
+			cursor.execute("EXECUTE change (%s)", (sids,))
+			return cursor.rowcount
+		return change
 
 
 def probe_lags(bench, seconds):
@@ -80,7 +89,7 @@ def push_lag(bench, mirror):
 		holder.autocommit = not holds
 		if holds:
 			holder.cursor().execute(f"SELECT pg_current_xact_id(), count(*) FROM {STORE} WHERE sid = 'x'")
-		with Load(bench, bench.push_rate) as load:
+		with PostgresLoad(bench, bench.push_rate) as load:
 			time.sleep(2)
 			changed, started = load.changed, time.monotonic()
 			times = probe_lags(bench, bench.lag_seconds)
