@@ -47,6 +47,21 @@ bool exists(int32 store_id) {
 	return SPI_processed > 0;
 }
 
+// Prepared once, for every write of the application runs it.
+SPIPlanPtr note_plan() {
+	static SPIPlanPtr saved = nullptr;
+	if (saved != nullptr)
+		return saved;
+	Oid types[] = {INT4OID, TEXTOID};
+	SPIPlanPtr plan =
+		SPI_prepare("INSERT INTO session_store.repartition_changes (store_id, sid) VALUES ($1, $2)",
+			lengthof(types), types);
+	if (plan == nullptr || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare the noting of written sessions");
+	saved = plan;
+	return saved;
+}
+
 } // namespace
 
 StateLock lock_repartition(const Store *store, bool only_if_left, RepartitionState *state) {
@@ -171,7 +186,6 @@ SESSION_STORE_FUNCTION(session_store_note_written) {
 	auto *trigger = reinterpret_cast<TriggerData *>(fcinfo->context);
 	if (trigger->tg_trigger->tgnargs != 1)
 		elog(ERROR, "note_written: no store");
-	static const Oid types[] = {INT4OID, TEXTOID};
 	Datum values[] = {Int32GetDatum(pg_strtoint32(trigger->tg_trigger->tgargs[0])), 0};
 	char nulls[] = {' ', ' ', '\0'};
 	bool is_null = true;
@@ -182,8 +196,10 @@ SESSION_STORE_FUNCTION(session_store_note_written) {
 	}
 	nulls[1] = is_null ? 'n' : ' ';
 	SPI_connect();
-	run("INSERT INTO session_store.repartition_changes (store_id, sid) VALUES ($1, $2)",
-		lengthof(types), types, values, nulls);
+	Identity caller = enter_extension_owner();
+	if (SPI_execute_plan(note_plan(), values, nulls, false, 0) < 0)
+		elog(ERROR, "could not note a written session");
+	leave_identity(&caller);
 	SPI_finish();
 	return PointerGetDatum(nullptr);
 }
