@@ -13,6 +13,7 @@
 #include "core/partitions.h"
 #include "postgres/identity.h"
 #include "postgres/interval.h"
+#include "store/ddl_step.h"
 #include "store/layout.h"
 #include "store/leftovers.h"
 #include "store/procedure.h"
@@ -106,11 +107,20 @@ int64 count_at(int column) {
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &is_null));
 }
 
-void delete_batch(const char *table, TimestampTz until, int batch_size, CleanupProgress *progress) {
+struct Batch {
+	const char *table;
+	TimestampTz until;
+	int size;
+	CleanupProgress *progress;
+};
+
+StepResult delete_batch(void *argument) {
+	const auto *batch = static_cast<Batch *>(argument);
+	CleanupProgress *progress = batch->progress;
 	static const Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID};
-	Datum values[] = {TimestampTzGetDatum(progress->low_water), TimestampTzGetDatum(until),
-		Int32GetDatum(batch_size)};
-	run(psprintf(kBatch, table, table), lengthof(types), types, values);
+	Datum values[] = {TimestampTzGetDatum(progress->low_water), TimestampTzGetDatum(batch->until),
+		Int32GetDatum(batch->size)};
+	run(psprintf(kBatch, batch->table, batch->table), lengthof(types), types, values);
 	int64 found = count_at(1);
 	int64 deleted = count_at(3);
 	bool is_null;
@@ -120,7 +130,8 @@ void delete_batch(const char *table, TimestampTz until, int batch_size, CleanupP
 	progress->deleted += deleted;
 	// Rows that are found and will not go, such as those that a trigger keeps, would be found
 	// again.
-	progress->exhausted = found < batch_size || deleted == 0;
+	progress->exhausted = found < batch->size || deleted == 0;
+	return StepResult::done;
 }
 
 // `table` is the store's, or a partition of it.
@@ -135,9 +146,11 @@ void clean_as_owner(
 			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
 	begin_write(settings->relation, WriteOrigin::housekeeping, true);
-	delete_batch(name,
+	Batch batch = {name,
 		removable_until(settings, GetCurrentTransactionStartTimestamp()) - settings->cleanup_grace,
-		batch_size, progress);
+		batch_size, progress};
+	// It fails when a session that was found is moved to another partition before it is locked.
+	progress->interrupted = try_ddl_step(delete_batch, &batch) == StepResult::in_the_way;
 	end_write();
 	leave_identity(&caller);
 }
@@ -171,7 +184,7 @@ void note_partition_done(CleanupProgress *progress, const StorePartition *partit
 // A batch in one partition; those where nothing has expired are passed over.
 void clean_partitions(Store *store, int batch_size, CleanupProgress *progress) {
 	const int64 deleted_before = progress->deleted;
-	while (progress->deleted == deleted_before) {
+	do {
 		const StorePartition *found = next_partition(store, progress,
 			removable_until(&store->settings, GetCurrentTransactionStartTimestamp()));
 		if (found == nullptr) {
@@ -185,7 +198,7 @@ void clean_partitions(Store *store, int batch_size, CleanupProgress *progress) {
 		table_close(table, NoLock);
 		if (progress->exhausted)
 			note_partition_done(progress, &partition);
-	}
+	} while (progress->deleted == deleted_before && !progress->interrupted);
 }
 
 } // namespace

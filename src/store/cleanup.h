@@ -16,14 +16,15 @@ struct CleanupProgress {
 	CleanupScope scope;
 	TimestampTz low_water; // buckets of expiry below this one are done, in the table of the moment
 	int64 deleted;
-	bool exhausted; // nothing is left that may be removed now
+	bool exhausted;   // nothing is left that may be removed now
+	bool interrupted; // the last batch found nothing out: it is for another transaction
 	// Of a partitioned store: the catch-all comes first, then the partitions, oldest first.
 	bool catch_all_is_done;
 	TimestampTz done_to; // partitions that end here or earlier are done
 };
 
 inline CleanupProgress begin_cleanup(CleanupScope scope) {
-	return CleanupProgress{scope, DT_NOBEGIN, 0, false, false, DT_NOBEGIN};
+	return CleanupProgress{scope, DT_NOBEGIN, 0, false, false, false, DT_NOBEGIN};
 }
 
 // What had expired by then may be removed. In a dual phase that is what had expired when all that

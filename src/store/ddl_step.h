@@ -10,11 +10,11 @@ namespace session_store {
 enum class StepResult : uint8_t {
 	nothing, // is due
 	done,
-	in_the_way, // somebody's lock; nothing was changed
+	in_the_way, // somebody else; nothing was changed
 };
 
 // Runs `step` in a subtransaction, and undoes it unless it returns done. A lock that it could not
-// have in time is in the way; any other error goes on.
+// have in time, or a row that somebody changed meanwhile, is in the way; any other error goes on.
 StepResult try_ddl_step(StepResult (*step)(void *), void *argument);
 
 // Locks a relation until the end of the transaction. With wait_ms 0: false when somebody holds a
