@@ -29,16 +29,22 @@ sub application_folder
 	return $copy;
 }
 
+# Asks again and again until the condition holds; dies when it does not in time.
+sub wait_until
+{
+	my ($condition, $failure) = @_;
+	for (1 .. $PostgreSQL::Test::Utils::timeout_default * 1_000_000 / $kPoll)
+	{
+		return if $condition->();
+		usleep($kPoll);
+	}
+	die $failure;
+}
+
 sub wait_for_socket
 {
 	my ($path, $process) = @_;
-	for (1 .. $PostgreSQL::Test::Utils::timeout_default * 1_000_000 / $kPoll)
-	{
-		return if IO::Socket::UNIX->new($path);
-		$process->pump_nb;
-		usleep($kPoll);
-	}
-	die "nobody listens at $path";
+	wait_until(sub { $process->pump_nb; return IO::Socket::UNIX->new($path) }, "nobody listens at $path");
 }
 
 # Sends a request; its answer is read by receive().
@@ -133,7 +139,7 @@ sub check_application
 
 	# A request that has read the session ends after the logout.
 	my $late = send_request('/hold', $new_cookie, $socket);
-	until (($get->('/held'))[1]) { usleep($kPoll) }
+	wait_until(sub { ($get->('/held'))[1] }, 'the request is not held');
 	($status) = $get->('/logout', $new_cookie);
 	is($status, 200, "$way: a logout");
 	is(query("SELECT count(*) FROM session WHERE sid = '$new_sid'"), 0, "$way: removes the row");
