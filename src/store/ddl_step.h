@@ -1,6 +1,7 @@
 // Steps that change the layout of a table which is in use: they never make a foreground statement
 // wait noticeably. A step that cannot have its locks at once, or within a few milliseconds, leaves
-// nothing behind and is tried again (core::lock_try says when).
+// nothing behind and is tried again (core::lock_try says when). A batch of cleanup is such a step
+// too.
 #pragma once
 
 #include "postgres/pg.h"
