@@ -31,9 +31,10 @@ COMMENT ON TABLE session_store.repartitions IS 'changes of the layout of a store
 -- Sids that were written since copying began; null for all of them.
 CREATE TABLE session_store.repartition_changes (
 	store_id integer NOT NULL,
-	id bigint GENERATED ALWAYS AS IDENTITY,
+	xid bigint NOT NULL, -- of the transaction that wrote it
+	seq integer NOT NULL, -- within it
 	sid text COLLATE "C",
-	PRIMARY KEY (store_id, id)
+	PRIMARY KEY (store_id, xid, seq)
 ) WITH (vacuum_truncate = false);
 COMMENT ON TABLE session_store.repartition_changes IS 'sessions that were written while their store is repartitioned';
 

@@ -63,7 +63,8 @@ void insert_index_entries(Relation table, TupleTableSlot **slots, int count) {
 
 bool insert_many(
 	Store *store, Relation table, const NewSession *sessions, int count, TimestampTz now) {
-	if (!has_our_columns_only(table) || !allows_direct_writes(table, DirectWrite::insert))
+	if (!has_our_columns_only(table) ||
+		direct_writes_to(table, DirectWrite::insert) != DirectWrites::allowed)
 		return false;
 	auto **slots = static_cast<TupleTableSlot **>(palloc(count * sizeof(TupleTableSlot *)));
 	for (int i = 0; i < count; i++) {

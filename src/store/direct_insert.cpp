@@ -9,6 +9,7 @@
 #include "postgres/compat.h"
 #include "store/direct_writes.h"
 #include "store/outbox.h"
+#include "store/repartition_notes.h"
 #include "store/row_rules.h"
 #include "store/tombstones.h"
 
@@ -45,10 +46,8 @@ bool allows_direct_insert(Store *store, Relation table, const DirectInsert *inse
 		IsInParallelMode())
 		return false;
 	if (store->direct_insert == DirectWrites::unknown)
-		store->direct_insert = allows_direct_writes(table, DirectWrite::insert)
-			? DirectWrites::allowed
-			: DirectWrites::refused;
-	return store->direct_insert == DirectWrites::allowed &&
+		store->direct_insert = direct_writes_to(table, DirectWrite::insert);
+	return store->direct_insert != DirectWrites::refused &&
 		has_our_columns_only(table, insert->user_id_is_null, &store->columns) &&
 		may_insert(store, table);
 }
@@ -116,6 +115,7 @@ Inserted insert_directly(Store *store, Relation table, const DirectInsert *inser
 		return Inserted::undecided;
 	if (is_guarded(store, insert->sid))
 		return Inserted::guarded;
+	const bool noted = store->direct_insert == DirectWrites::noted;
 	// The clock as it is now: the version is later than those of a row that was here before.
 	TimestampTz now = GetCurrentTimestamp();
 	SessionRow row;
@@ -128,6 +128,8 @@ Inserted insert_directly(Store *store, Relation table, const DirectInsert *inser
 			remove_row(table, &slot->tts_tid);
 		else
 			note_change(store, WriteOrigin::application, nullptr, &row, true, now);
+		if (noted)
+			note_written(store->settings.id, row.sid);
 		CommandCounterIncrement();
 	}
 	*version = row.version;

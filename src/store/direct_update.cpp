@@ -5,6 +5,7 @@
 #include "store/direct_writes.h"
 #include "store/layout.h"
 #include "store/outbox.h"
+#include "store/repartition_notes.h"
 
 extern "C" {
 #include "access/tupconvert.h"
@@ -16,20 +17,17 @@ namespace {
 
 bool allows_direct_update(DirectWrites *known, Relation table, bool partitioned) {
 	if (*known == DirectWrites::unknown)
-		*known = allows_direct_writes(table, partitioned ? DirectWrite::any : DirectWrite::update)
-			? DirectWrites::allowed
-			: DirectWrites::refused;
-	return *known == DirectWrites::allowed;
+		*known = direct_writes_to(table, partitioned ? DirectWrite::any : DirectWrite::update);
+	return *known != DirectWrites::refused;
 }
 
 // Whether the store's table itself lets its partitions be written.
 bool allows_partition_writes(Store *store, Relation table) {
 	if (store->direct_update == DirectWrites::unknown)
-		store->direct_update =
-			!table->rd_rel->relhasrules && has_our_triggers_only(table, DirectWrite::any)
-			? DirectWrites::allowed
-			: DirectWrites::refused;
-	return store->direct_update == DirectWrites::allowed;
+		store->direct_update = table->rd_rel->relhasrules
+			? DirectWrites::refused
+			: direct_writes_past_triggers(table, DirectWrite::any);
+	return store->direct_update != DirectWrites::refused;
 }
 
 void require_update_right(Store *store, Relation table) {
@@ -61,6 +59,7 @@ struct NewVersion {
 	SessionRow after;
 	bool payload_changed;
 	int64 version;
+	bool is_noted; // for a repartition
 };
 
 NewVersion make_version(Store *store, TableProbe *at, const DirectUpdate *update, TimestampTz now) {
@@ -93,7 +92,8 @@ NewVersion make_version(Store *store, TableProbe *at, const DirectUpdate *update
 		values[changes.columns[i] - 1] = changes.values[i];
 		nulls[changes.columns[i] - 1] = changes.nulls[i];
 	}
-	return {heap_form_tuple(descriptor, values, nulls), old_row, new_row, changes.payload, version};
+	return {heap_form_tuple(descriptor, values, nulls), old_row, new_row, changes.payload, version,
+		store->direct_update == DirectWrites::noted};
 }
 
 // The row as another partition stores it: the same columns, which may stand elsewhere.
@@ -149,6 +149,8 @@ bool update_partition(
 	if (store->valid && store->table_known &&
 		(from == to || allows_direct_update(&to->direct_update, target, true))) {
 		*made = make_version(store, at, update, now);
+		made->is_noted =
+			from->direct_update == DirectWrites::noted || to->direct_update == DirectWrites::noted;
 		done = from == to ? update_in_place(probe, made->row) : move_row(probe, made->row, target);
 	}
 	if (from != to)
@@ -181,6 +183,8 @@ bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpd
 		return false;
 	note_change(
 		store, WriteOrigin::application, &made.before, &made.after, made.payload_changed, now);
+	if (made.is_noted)
+		note_written(store->settings.id, made.after.sid);
 	CommandCounterIncrement();
 	*version = made.version;
 	return true;

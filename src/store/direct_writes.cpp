@@ -12,13 +12,13 @@ namespace session_store {
 namespace {
 
 // Whoever owns the table need not have rights on our schema.
-Oid row_trigger_function() {
-	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum("row_trigger"),
+Oid our_trigger_function(const char *name) {
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
 		PointerGetDatum(buildoidvector(nullptr, 0)),
 		ObjectIdGetDatum(get_namespace_oid("session_store", true)));
 }
 
-bool is_our_trigger(const Trigger *trigger, Oid function) {
+bool calls_for_each_row(const Trigger *trigger, Oid function) {
 	return trigger->tgfoid == function && TRIGGER_FOR_ROW(trigger->tgtype) &&
 		trigger->tgqual == nullptr && trigger->tgnattr == 0 &&
 		(trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
@@ -26,15 +26,17 @@ bool is_our_trigger(const Trigger *trigger, Oid function) {
 }
 
 bool fires_on(const Trigger *trigger, DirectWrite write) {
+	const bool on_insert = TRIGGER_FOR_INSERT(trigger->tgtype);
+	const bool on_update = TRIGGER_FOR_UPDATE(trigger->tgtype);
 	switch (write) {
 	case DirectWrite::insert:
-		return TRIGGER_FOR_INSERT(trigger->tgtype);
+		return on_insert;
 	case DirectWrite::update:
-		return TRIGGER_FOR_UPDATE(trigger->tgtype);
+		return on_update;
 	case DirectWrite::any:
 		break;
 	}
-	return true;
+	return on_insert || on_update || TRIGGER_FOR_DELETE(trigger->tgtype);
 }
 
 bool has_deferrable_index(Relation table) {
@@ -52,29 +54,37 @@ bool has_deferrable_index(Relation table) {
 
 } // namespace
 
-bool has_our_triggers_only(Relation table, DirectWrite write) {
-	const Oid function = row_trigger_function();
+DirectWrites direct_writes_past_triggers(Relation table, DirectWrite write) {
+	const Oid rules = our_trigger_function("row_trigger");
+	const Oid noting = our_trigger_function("note_written");
 	bool before = false;
 	bool after = false;
+	bool noted = false;
 	for (int i = 0; table->trigdesc != nullptr && i < table->trigdesc->numtriggers; i++) {
 		const Trigger *trigger = &table->trigdesc->triggers[i];
 		if (!fires_on(trigger, write))
 			continue;
-		if (!is_our_trigger(trigger, function))
-			return false;
-		(TRIGGER_FOR_BEFORE(trigger->tgtype) ? before : after) = true;
+		if (calls_for_each_row(trigger, rules))
+			(TRIGGER_FOR_BEFORE(trigger->tgtype) ? before : after) = true;
+		else if (calls_for_each_row(trigger, noting))
+			noted = true;
+		else
+			return DirectWrites::refused;
 	}
 	// The second look at the logout guard is for insertions, and not for partitions.
-	return before && after == (write == DirectWrite::insert);
+	if (!before || after != (write == DirectWrite::insert))
+		return DirectWrites::refused;
+	return noted ? DirectWrites::noted : DirectWrites::allowed;
 }
 
-bool allows_direct_writes(Relation table, DirectWrite write) {
+DirectWrites direct_writes_to(Relation table, DirectWrite write) {
 	const TupleConstr *constraints = RelationGetDescr(table)->constr;
-	return table->rd_rel->relkind == RELKIND_RELATION &&
+	const bool plain = table->rd_rel->relkind == RELKIND_RELATION &&
 		table->rd_rel->relam == HEAP_TABLE_AM_OID && !table->rd_rel->relhasrules &&
 		(constraints == nullptr ||
 			(constraints->num_check == 0 && !constraints->has_generated_stored)) &&
-		has_our_triggers_only(table, write) && !has_deferrable_index(table);
+		!has_deferrable_index(table);
+	return plain ? direct_writes_past_triggers(table, write) : DirectWrites::refused;
 }
 
 } // namespace session_store

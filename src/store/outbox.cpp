@@ -5,6 +5,7 @@
 // user has rights on the table, and nothing of a user's runs on it.
 #include "store/outbox.h"
 
+#include "store/row_number.h"
 #include "worker/shared_state.h"
 
 extern "C" {
@@ -30,10 +31,6 @@ enum OutboxColumn {
 
 constexpr uint64 kDigestSeed = 0;
 constexpr int kMostWoken = 8;
-
-// Of the transaction that numbered last.
-uint64 numbered_xid = 0;
-int32 last_seq = 0;
 
 // The stores that the transaction wrote, whose mirrors are woken when it has committed.
 int32 written_stores[kMostWoken];
@@ -76,23 +73,15 @@ bool is_copied_to_redis(const Store *store, WriteOrigin origin) {
 		store_is_bound_here(&store->settings);
 }
 
-void number_row(Datum *values) {
-	const uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
-	if (xid != numbered_xid) {
-		numbered_xid = xid;
-		last_seq = 0;
-	}
-	values[kXid - 1] = Int64GetDatum(static_cast<int64>(xid));
-	values[kSeq - 1] = Int32GetDatum(++last_seq);
-}
-
 // `values` holds payload_digest, base_expire and ended.
 void write_row(const Store *store, Datum sid, TimestampTz now, Datum *values, bool *nulls) {
 	values[kStoreId - 1] = Int32GetDatum(store->settings.id);
 	values[kSidHash - 1] = Int64GetDatum(outbox_sid_hash(store->settings.id, sid));
 	values[kSid - 1] = sid;
 	values[kWrittenAt - 1] = TimestampTzGetDatum(now);
-	number_row(values);
+	const RowNumber number = next_row_number();
+	values[kXid - 1] = Int64GetDatum(number.xid);
+	values[kSeq - 1] = Int32GetDatum(number.seq);
 	Relation outbox = table_open(extension_table("outbox"), RowExclusiveLock);
 	HeapTuple row = heap_form_tuple(RelationGetDescr(outbox), values, nulls);
 	CatalogTupleInsert(outbox, row);

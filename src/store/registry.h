@@ -77,8 +77,9 @@ enum class StorePlan : uint8_t {
 };
 inline constexpr int kStorePlans = 14;
 
-// Whether sessions can be written without a statement, see store/direct_writes.h.
-enum class DirectWrites : uint8_t { unknown, allowed, refused };
+// Whether sessions can be written without a statement, see store/direct_writes.h. Noted: yes, but
+// with a call of note_written().
+enum class DirectWrites : uint8_t { unknown, allowed, noted, refused };
 
 // One partition of a store's table. Those that hold a range come first, newest first; a catch-all
 // has no range: what no other partition takes, or what never expires.

@@ -47,21 +47,6 @@ bool exists(int32 store_id) {
 	return SPI_processed > 0;
 }
 
-// Prepared once, for every write of the application runs it.
-SPIPlanPtr note_plan() {
-	static SPIPlanPtr saved = nullptr;
-	if (saved != nullptr)
-		return saved;
-	Oid types[] = {INT4OID, TEXTOID};
-	SPIPlanPtr plan =
-		SPI_prepare("INSERT INTO session_store.repartition_changes (store_id, sid) VALUES ($1, $2)",
-			lengthof(types), types);
-	if (plan == nullptr || SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not prepare the noting of written sessions");
-	saved = plan;
-	return saved;
-}
-
 } // namespace
 
 StateLock lock_repartition(const Store *store, bool only_if_left, RepartitionState *state) {
@@ -137,8 +122,8 @@ int64 take_noted_sids(RepartitionState *state, int64 limit, Datum *sids, bool *t
 	static const Oid types[] = {INT4OID, INT8OID};
 	Datum values[] = {Int32GetDatum(state->store_id), Int64GetDatum(limit)};
 	run("WITH taken AS (DELETE FROM session_store.repartition_changes WHERE store_id = $1 AND "
-		"id IN (SELECT id FROM session_store.repartition_changes WHERE store_id = $1 "
-		"ORDER BY id LIMIT $2) RETURNING sid) "
+		"(xid, seq) IN (SELECT xid, seq FROM session_store.repartition_changes "
+		"WHERE store_id = $1 LIMIT $2) RETURNING sid) "
 		"SELECT count(*), coalesce(array_agg(DISTINCT sid) FILTER (WHERE sid IS NOT NULL), '{}'), "
 		"coalesce(bool_or(sid IS NULL), false) FROM taken",
 		lengthof(types), types, values);
@@ -173,33 +158,3 @@ void forget_repartition(const RepartitionState *state) {
 }
 
 } // namespace session_store
-
-using namespace session_store;
-
-// The trigger of a table that is being copied: notes the sid of each row that is written, or, with
-// NULL, that all went.
-SESSION_STORE_FUNCTION(session_store_note_written) {
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("session_store.note_written() can be called as a trigger only")));
-	auto *trigger = reinterpret_cast<TriggerData *>(fcinfo->context);
-	if (trigger->tg_trigger->tgnargs != 1)
-		elog(ERROR, "note_written: no store");
-	Datum values[] = {Int32GetDatum(pg_strtoint32(trigger->tg_trigger->tgargs[0])), 0};
-	char nulls[] = {' ', ' ', '\0'};
-	bool is_null = true;
-	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event)) {
-		TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
-		values[1] = heap_getattr(
-			trigger->tg_trigtuple, SPI_fnumber(descriptor, "sid"), descriptor, &is_null);
-	}
-	nulls[1] = is_null ? 'n' : ' ';
-	SPI_connect();
-	Identity caller = enter_extension_owner();
-	if (SPI_execute_plan(note_plan(), values, nulls, false, 0) < 0)
-		elog(ERROR, "could not note a written session");
-	leave_identity(&caller);
-	SPI_finish();
-	return PointerGetDatum(nullptr);
-}
