@@ -38,9 +38,12 @@ my $round = 0;
 sub write_some
 {
 	$round++;
+	# Sessions that are there, and new ones that sort before them: what is copied has passed these.
 	$node->psql('postgres', <<SQL);
-SELECT session_store.upsert('s' || i, jsonb_build_object('n', $round), ttl => (1 + (i + $round) % 90) * '1 hour'::interval) FROM generate_series(1, $rows, 997) i;
-INSERT INTO written SELECT 's' || i, $round FROM generate_series(1, $rows, 997) i ON CONFLICT (sid) DO UPDATE SET n = excluded.n
+SELECT session_store.upsert(sid, jsonb_build_object('n', $round), ttl => (1 + (i + $round) % 90) * '1 hour'::interval)
+	FROM generate_series(1, $rows, 997) i, unnest(ARRAY['s' || i, 'new' || $round || '-' || i]) sid;
+INSERT INTO written SELECT sid, $round FROM generate_series(1, $rows, 997) i, unnest(ARRAY['s' || i, 'new' || $round || '-' || i]) sid
+	ON CONFLICT (sid) DO UPDATE SET n = excluded.n
 SQL
 }
 
@@ -50,35 +53,45 @@ sub crash
 	$node->start;
 }
 
-# Begins or goes on with a repartition, and crashes the server once the condition holds.
+# Begins or goes on with a repartition, holds it once its state is this, and crashes the server.
 sub interrupt
 {
 	my ($interval, $condition) = @_;
+	my $holder = $node->background_psql('postgres');
 	my ($out, $err) = ('', '');
 	my $call = IPC::Run::start([ 'psql', '-X', '-h', $node->host, '-p', $node->port, '-c', "CALL session_store.repartition('sessions', $interval)", 'postgres' ],
 		'>', \$out, '2>', \$err);
-	for (1 .. 5000)
-	{
-		my $reached = $node->safe_psql('postgres', "SELECT ($condition) OR NOT EXISTS (SELECT FROM session_store.repartitions) AND EXISTS (SELECT FROM session_store.stores WHERE partition_interval IS NOT DISTINCT FROM $interval\::interval)");
-		last if $reached eq 't';
-	}
+	$holder->query_safe(<<SQL);
+BEGIN;
+DO \$\$
+BEGIN
+	FOR i IN 1 .. 60000 LOOP
+		PERFORM FROM session_store.repartitions WHERE $condition FOR UPDATE;
+		IF FOUND THEN
+			RETURN;
+		END IF;
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	RAISE 'the repartition did not come to it';
+END \$\$
+SQL
 	crash();
 	$call->finish;
+	$holder->quit;
 }
 
-my $state = 'SELECT FROM session_store.repartitions WHERE';
 for my $interval ("'1 day'", "'6 hours'", 'NULL')
 {
-	interrupt($interval, "EXISTS ($state phase = 'made')");
+	interrupt($interval, "phase = 'made'");
 	whole("the table is made, for $interval");
 	write_some();
 	for my $part (1, 4, 8)
 	{
-		interrupt($interval, "EXISTS ($state phase = 'copying' AND copied >= $rows * $part / 10)");
+		interrupt($interval, "phase = 'copying' AND copied >= $rows * $part / 10");
 		write_some();
 		whole("some is copied, for $interval");
 	}
-	interrupt($interval, "EXISTS ($state copied_all OR phase = 'swapped')");
+	interrupt($interval, "copied_all OR phase = 'swapped'");
 	whole("all is copied, for $interval");
 	write_some();
 	$node->safe_psql('postgres', "CALL session_store.repartition('sessions', $interval)");
