@@ -13,6 +13,8 @@ OWNER = "bench"			# an ordinary role owns every table and runs every statement
 DATABASE = "bench"
 START_TIMEOUT = 60
 STOP_TIMEOUT = 120
+WAL_KEPT_GB = 4				# to be looked at afterwards
+WAL_SEGMENT_BYTES = 16 << 20
 
 PACKAGES = {
 	"initdb": "postgresql-15",
@@ -139,7 +141,7 @@ class Postgres(Server):
 			"full_page_writes": "on",
 			"max_wal_size": "16GB",
 			"min_wal_size": "2GB",
-			"wal_keep_size": "4GB",
+			"wal_keep_size": f"{WAL_KEPT_GB}GB",
 			"checkpoint_timeout": "15min",
 			"autovacuum": "on",
 			# A table that needs vacuum gets it in the run that made the need, not in a peer's.
@@ -159,6 +161,7 @@ class Postgres(Server):
 			check=True, stdout=subprocess.DEVNULL, cwd="/", **server_account())
 		with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as conf:
 			conf.writelines(f"{name} = '{value}'\n" for name, value in self.settings.items())
+		self._make_wal_segments()
 		self._spawn([*self.wrapper, find_program("postgres"), "-D", self.data],
 					self.directory.file("postgres.log"))
 		try:
@@ -171,6 +174,23 @@ class Postgres(Server):
 			self.stop()
 			raise
 		return self
+
+	def _make_wal_segments(self):
+		"""As a server has them that has run for long: making one holds up every commit for some 50 ms.
+
+		What is kept of the WAL is not used again before so much has been written.
+		"""
+		account = server_account()
+		zeros = bytes(WAL_SEGMENT_BYTES)
+		for n in range(2, 2 + (WAL_KEPT_GB << 30) // WAL_SEGMENT_BYTES):
+			path = os.path.join(self.data, "pg_wal", f"00000001{n // 256:08X}{n % 256:08X}")
+			with open(path, "wb") as segment:
+				segment.write(zeros)
+				segment.flush()
+				os.fsync(segment.fileno())
+			os.chmod(path, 0o600)
+			if account:
+				shutil.chown(path, account["user"], account["group"])
 
 	def environment(self, user=OWNER, database=DATABASE, **settings):
 		"""The libpq environment of a connection; settings become its run-time parameters."""

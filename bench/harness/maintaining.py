@@ -14,7 +14,7 @@ import time
 from . import tables
 from .cleaning import Expired, workers_stopped
 from .cluster import OWNER, Failure, find_program
-from .paced import PacedMix, in_pairs
+from .paced import WARM_UP, PacedMix, in_pairs
 from .partitioned import PartitionClock, partitioned_store
 from .report import Comparison
 
@@ -126,7 +126,7 @@ class Maintenance:
 	def _held(self, work=None):
 		"""A run with the SELECT, and with work if there is any."""
 		offset = os.path.getsize(self.postgres.log)
-		self.holder.send(f"SELECT pg_sleep({self.seconds * HELD}) FROM {self.table} LIMIT 1")
+		self.holder.send(f"SELECT pg_sleep({WARM_UP + self.seconds * HELD}) FROM {self.table} LIMIT 1")
 		sample = self.mix.run(work)
 		self.holder.wait()
 		wait = longest_wait(self.postgres.log, offset, self.maintainer.pid)

@@ -7,6 +7,7 @@ before it were slow, is as late as its user would find it.
 import glob
 import os
 import subprocess
+import time
 
 from . import tables
 from .cluster import Failure
@@ -14,7 +15,10 @@ from .measure import Latency, Sample, pgbench_command, read_pgbench
 from .mix import Traffic
 from .payload import build
 
-LOG_TIME = 2				# the column of a request's microseconds in pgbench's log
+# Columns of pgbench's log: how many microseconds a request took, and the second of its end.
+LOG_TIME, LOG_SECOND = 2, 4
+# Seconds of a run that do not count: just after the checkpoint each page that is changed is logged whole.
+WARM_UP = 5
 
 
 class PacedMix:
@@ -47,16 +51,18 @@ class PacedMix:
 		self.bench.tables.settle(self.side)
 
 	def run(self, meanwhile=None):
-		"""One run; meanwhile is called while it goes on, and may outlast it."""
+		"""One run; meanwhile is called when it counts, and may outlast it."""
 		prefix = self.bench.directory.file("paced")
 		self.bench.postgres.sql("CHECKPOINT")
-		with self._pgbench(self.seconds,
+		with self._pgbench(WARM_UP + self.seconds,
 						   [f"--rate={self.rate}", "--log", f"--log-prefix={prefix}"]) as process:
+			time.sleep(WARM_UP)
+			began = time.time()
 			if meanwhile:
 				meanwhile()
 			rate, done = read_pgbench(process)
 		self.bench.tables.settle(self.side)
-		return Sample(rate, done, latency=self._read_log(prefix))
+		return Sample(rate, done, latency=self._read_log(prefix, began))
 
 	def _pgbench(self, seconds, options):
 		self.slot += 1
@@ -66,11 +72,12 @@ class PacedMix:
 			env=self.bench.postgres.environment(search_path=self.side.schema))
 
 	@staticmethod
-	def _read_log(prefix):
+	def _read_log(prefix, since):
 		times = []
 		for path in glob.glob(prefix + ".*"):
 			with open(path, encoding="ascii") as log:
-				times += [int(line.split()[LOG_TIME]) / 1000 for line in log]
+				requests = [line.split() for line in log]
+			times += [int(request[LOG_TIME]) / 1000 for request in requests if int(request[LOG_SECOND]) >= since]
 			os.remove(path)
 		if not times:
 			raise Failure("no request was answered")
