@@ -27,7 +27,11 @@ namespace session_store {
 
 namespace {
 
-constexpr int kRowsPerStep = 1000;
+// A step keeps a processor and the disk busy for some milliseconds: the application's requests of
+// that time are late, and it catches up while we rest.
+constexpr int kRowsPerStep = 200;
+constexpr int kChangesPerStep = 1000;
+constexpr int kRestPerStep = 3;        // times as long as the step took, unless changes pile up
 constexpr int64 kLongestRest = 100000; // microseconds
 constexpr int64 kFewChanges = 200;
 constexpr int64 kMostChangesInSwap = 1000;
@@ -39,6 +43,7 @@ struct Step {
 	const char *columns;
 	Oid owner;
 	int wait_ms;
+	bool behind; // more changes wait than a step copies
 };
 
 // What the owner's triggers and ours would do, they did when the session was written.
@@ -112,6 +117,9 @@ StepResult copy_some(void *argument) {
 	auto *step = static_cast<Step *>(argument);
 	static const Oid types[] = {TEXTOID, INT4OID};
 	Datum values[] = {step->state.copied_to, Int32GetDatum(kRowsPerStep)};
+	// A step that a crash takes back is taken again.
+	(void)set_config_option(
+		"synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	const int level = begin_silent_copy();
 	run(psprintf("WITH batch AS MATERIALIZED (SELECT %s FROM %s WHERE sid > $1 ORDER BY sid "
 				 "LIMIT $2), copied AS (INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM "
@@ -213,12 +221,12 @@ StepResult copy_or_swap(void *argument) {
 	auto *step = static_cast<Step *>(argument);
 	if (!step->state.copied_all) {
 		const StepResult copied = copy_some(step);
-		(void)copy_changes(step, kRowsPerStep);
+		step->behind = copy_changes(step, kChangesPerStep) == kChangesPerStep;
 		return copied;
 	}
 	if (count_noted(&step->state, kFewChanges + 1) <= kFewChanges)
 		return swap(step);
-	(void)copy_changes(step, kRowsPerStep);
+	step->behind = copy_changes(step, kChangesPerStep) == kChangesPerStep;
 	return StepResult::done;
 }
 
@@ -268,9 +276,11 @@ StepResult take_step(Step *step) {
 	return try_ddl_step(all_tables_note(step) ? copy_or_swap : give_up, step);
 }
 
-StepResult step_if(Store *store, int wait_ms, bool only_if_left) {
+StepResult step_if(Store *store, int wait_ms, bool only_if_left, PartitionWork *work) {
+	const TimestampTz began = GetCurrentTimestamp();
+	*work = {};
 	Relation table = open_store_table(store, AccessShareLock);
-	Step step = {store, {}, nullptr, table->rd_rel->relowner, wait_ms};
+	Step step = {store, {}, nullptr, table->rd_rel->relowner, wait_ms, false};
 	table_close(table, NoLock);
 	SPI_connect();
 	StepResult result = StepResult::nothing;
@@ -290,23 +300,19 @@ StepResult step_if(Store *store, int wait_ms, bool only_if_left) {
 	}
 	leave_identity(&caller);
 	SPI_finish();
+	const int64 took = GetCurrentTimestamp() - began;
+	work->rest = Max(Min((step.behind ? 1 : kRestPerStep) * took, kLongestRest), 0);
 	return result;
 }
 
 } // namespace
 
 StepResult repartition_step(Store *store, int wait_ms, PartitionWork *work) {
-	*work = {};
-	return step_if(store, wait_ms, false);
+	return step_if(store, wait_ms, false, work);
 }
 
 StepResult resume_repartition_step(Store *store, int wait_ms, PartitionWork *work) {
-	*work = {};
-	return step_if(store, wait_ms, true);
-}
-
-int64 rest_after_step(TimestampTz began) {
-	return Max(Min(GetCurrentTimestamp() - began, kLongestRest), 0);
+	return step_if(store, wait_ms, true, work);
 }
 
 void abandon_repartition(const Store *store) {

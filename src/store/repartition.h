@@ -11,10 +11,6 @@ StepResult repartition_step(Store *store, int wait_ms, PartitionWork *work);
 // The same for one that nobody has gone on with for a while: who had called for it is gone.
 StepResult resume_repartition_step(Store *store, int wait_ms, PartitionWork *work);
 
-// How long to pause after a step that began then, in microseconds: as long as it took, so that no
-// processor is kept from the application for more than half of the time.
-int64 rest_after_step(TimestampTz began);
-
 // Begins one: to partitions of that interval, or to a plain table when it is null. Needs an SPI
 // connection. ERROR when the table has what a new one would not have.
 void begin_repartition(Store *store, Interval *interval);

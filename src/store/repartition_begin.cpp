@@ -170,13 +170,12 @@ bool run_repartition(const char *name, Interval *interval) {
 		if (turn == Turn::begun)
 			continue;
 		const core::LockTry attempt = core::lock_try(failures);
-		const TimestampTz began = GetCurrentTimestamp();
 		PartitionWork work;
 		if (repartition_step(store, static_cast<int>(attempt.wait.count()), &work) !=
 			StepResult::in_the_way) {
 			failures = 0;
 			next_transaction();
-			wait_microseconds(rest_after_step(began));
+			wait_microseconds(work.rest);
 			until = GetCurrentTimestamp() + kPatience;
 			continue;
 		}

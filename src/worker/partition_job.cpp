@@ -106,8 +106,7 @@ void step_partitions(SupervisedStore *store) {
 	}
 	task->blocked = 0;
 	task->next = now +
-		(attempt.result == StepResult::done ? Max(rest_after_step(began), attempt.work.rest)
-											: kLookInterval);
+		(attempt.result == StepResult::done ? Max(now - began, attempt.work.rest) : kLookInterval);
 }
 
 } // namespace session_store
