@@ -11,7 +11,7 @@ namespace session_store::core {
 namespace {
 
 constexpr Millis kPauseWithoutWaiting{50};
-constexpr Millis kLockWait{25};
+constexpr Millis kFirstLockWait{10};
 constexpr Millis kFirstLockPause{5000};
 constexpr unsigned kMostLockDoublings = 2;
 
@@ -53,8 +53,8 @@ Millis backoff(unsigned failures, std::uint64_t jitter_seed) noexcept {
 LockTry lock_try(unsigned failures) noexcept {
 	if (failures < kTriesWithoutWaiting)
 		return {Millis::zero(), kPauseWithoutWaiting};
-	return {kLockWait,
-		kFirstLockPause * (1 << std::min(failures - kTriesWithoutWaiting, kMostLockDoublings))};
+	const int longer = 1 << std::min(failures - kTriesWithoutWaiting, kMostLockDoublings);
+	return {kFirstLockWait * longer, kFirstLockPause * longer};
 }
 
 Millis until_retry(Millis now, Millis last, Millis interval, unsigned failures,
