@@ -43,7 +43,7 @@ struct Step {
 	const char *columns;
 	Oid owner;
 	int wait_ms;
-	bool behind; // more changes wait than a step copies
+	bool behind; // only changes are left, or more wait than a step copies: it is to catch up
 };
 
 // What the owner's triggers and ours would do, they did when the session was written.
@@ -226,7 +226,8 @@ StepResult copy_or_swap(void *argument) {
 	}
 	if (count_noted(&step->state, kFewChanges + 1) <= kFewChanges)
 		return swap(step);
-	step->behind = copy_changes(step, kChangesPerStep) == kChangesPerStep;
+	(void)copy_changes(step, kChangesPerStep);
+	step->behind = true;
 	return StepResult::done;
 }
 
