@@ -93,7 +93,7 @@ NewVersion make_version(Store *store, TableProbe *at, const DirectUpdate *update
 		nulls[changes.columns[i] - 1] = changes.nulls[i];
 	}
 	return {heap_form_tuple(descriptor, values, nulls), old_row, new_row, changes.payload, version,
-		store->direct_update == DirectWrites::noted};
+		false};
 }
 
 // The row as another partition stores it: the same columns, which may stand elsewhere.
@@ -177,6 +177,7 @@ bool update_directly(Store *store, Relation table, Probe *probe, const DirectUpd
 		done = update_partition(store, probe, update, now, &made);
 	} else {
 		made = make_version(store, table_of(probe), update, now);
+		made.is_noted = store->direct_update == DirectWrites::noted;
 		done = update_in_place(probe, made.row);
 	}
 	if (!done)
