@@ -91,9 +91,9 @@ bool leads_nowhere(const MirrorRow *row) {
 	return row->decision.action == core::Action::retry;
 }
 
-void decide_rows(Batch *batch, MirrorRow **rows, int count, TimestampTz now) {
-	for (int i = 0; i < count; i++)
-		decide_row(batch->store, &batch->context->stance, rows[i], now);
+void decide(Batch *batch, MirrorRow *row, TimestampTz now) {
+	decide_row(batch->store, &batch->context->stance, batch->carefully ? Look::first : Look::never,
+		row, now);
 }
 
 // What there is about the sids beside their rows; only where it matters.
@@ -122,7 +122,7 @@ void lock_rows(Batch *batch, MirrorRow **rows, int count, TimestampTz now) {
 		batch->context->outbox, batch->store->id, chosen.rows, chosen.count, batch->context->kept);
 	for (int i = 0; i < chosen.count; i++) {
 		if (chosen.rows[i]->in_table)
-			decide_row(batch->store, &batch->context->stance, chosen.rows[i], now);
+			decide(batch, chosen.rows[i], now);
 		else
 			chosen.rows[i]->decision = {};
 	}
@@ -250,9 +250,7 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 		rows[i] = &batch->rows[from + i];
 		rows[i]->in_table = rows[i]->evicted = false;
 		rows[i]->tombstone = core::Tombstone::none;
-		judge_item(rows[i]->item, target->store.payload,
-			batch->carefully ? Look::first : Look::never, batch->forced[rows[i]->order],
-			&rows[i]->judged);
+		judge_item(rows[i]->item, batch->forced[rows[i]->order], &rows[i]->judged);
 	}
 	SPI_connect();
 	MemoryContext spi = MemoryContextSwitchTo(batch->context->scratch);
@@ -260,7 +258,8 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 	const Identity saved = enter_owner(target->owner);
 	read_rows(target, RowPlan::read, rows, count);
 	read_about(batch, rows, count, now);
-	decide_rows(batch, rows, count, now);
+	for (int i = 0; i < count; i++)
+		decide(batch, rows[i], now);
 	lock_rows(batch, rows, count, now);
 	settle_pending(batch, rows, count);
 	write_rows(batch, rows, count, counts);

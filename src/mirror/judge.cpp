@@ -46,7 +46,7 @@ const char *json_problem(char *text, int length) {
 }
 
 // Sets sess, or the reason why there is none.
-void judge_jsonb(std::string_view value, Look look, Judged *judged) {
+void convert_jsonb(std::string_view value, Look look, Judged *judged) {
 	// What parsing leaves behind can be many times the payload.
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch =
@@ -72,22 +72,15 @@ void judge_jsonb(std::string_view value, Look look, Judged *judged) {
 	MemoryContextDelete(scratch);
 }
 
-void judge_value(const FeedItem *item, Payload payload, Look look, Judged *judged) {
+void judge_value(const FeedItem *item, Judged *judged) {
 	judged->state = core::RedisState::value;
-	if (!from_redis_milliseconds(item->expire_ms, &judged->expire)) {
+	if (!from_redis_milliseconds(item->expire_ms, &judged->expire))
 		reject(judged, core::RedisState::rejected, "expiry is later than PostgreSQL can hold");
-		return;
-	}
-	if (payload == Payload::bytea)
-		judged->sess = make_text(item->value); // the same varlena
-	else
-		judge_jsonb(item->value, look, judged);
 }
 
 } // namespace
 
-void judge_item(
-	const FeedItem *item, Payload payload, Look look, const char *forced, Judged *judged) {
+void judge_item(const FeedItem *item, const char *forced, Judged *judged) {
 	memset(judged, 0, sizeof(*judged));
 	const core::SidProblem problem = core::check_sid(item->sid);
 	judged->valid_sid = problem == core::SidProblem::none;
@@ -119,9 +112,18 @@ void judge_item(
 				static_cast<uint64>(item->size)));
 		break;
 	default:
-		judge_value(item, payload, look, judged);
+		judge_value(item, judged);
 		break;
 	}
+}
+
+void convert_payload(const FeedItem *item, Payload payload, Look look, Judged *judged) {
+	if (judged->state != core::RedisState::value || judged->sess != 0)
+		return;
+	if (payload == Payload::bytea)
+		judged->sess = make_text(item->value); // the same varlena
+	else
+		convert_jsonb(item->value, look, judged);
 }
 
 } // namespace session_store

@@ -47,7 +47,8 @@ bool try_judge(
 	{
 		for (int i = 0; i < count; i++) {
 			Judged judged;
-			judge_item(&items[i], target->store.payload, Look::first, nullptr, &judged);
+			judge_item(&items[i], nullptr, &judged);
+			convert_payload(&items[i], target->store.payload, Look::first, &judged);
 			take_over(&judged, target->store.payload, seed, &seen[i]);
 		}
 		ReleaseCurrentSubTransaction();
@@ -100,7 +101,7 @@ void see_redis(
 		if (try_judge(target, seed, &items[i], 1, &seen[i]))
 			continue;
 		Judged judged;
-		judge_item(&items[i], target->store.payload, Look::first, "rejected", &judged);
+		judge_item(&items[i], "rejected", &judged);
 		take_over(&judged, target->store.payload, seed, &seen[i]);
 	}
 }

@@ -43,7 +43,7 @@ Bases find_bases(const MirrorRow *row, const MirrorStance *stance, TimestampTz n
 		if (!pending->has_digest)
 			continue;
 		bases.mine_payload = false;
-		if (!holds_value)
+		if (row->judged.sess == 0)
 			continue;
 		if (!digested)
 			digest = payload_digest(row->judged.sess);
@@ -51,6 +51,20 @@ Bases find_bases(const MirrorRow *row, const MirrorStance *stance, TimestampTz n
 		bases.payload |= pending->digest == digest;
 	}
 	return bases;
+}
+
+// Whether what becomes of the session depends on the payload in Redis. It does not where
+// PostgreSQL owns the session and has changed the payload: Redis gets that, whatever it holds.
+bool payload_matters(const MirrorRow *row, core::Owner owner, TimestampTz now) {
+	if (owner != core::Owner::postgres || !row->in_table || row->expire <= now)
+		return true;
+	bool changed = false;
+	for (int i = 0; i < row->pending_count; i++) {
+		if (row->pending[i].ended)
+			return true;
+		changed |= row->pending[i].has_digest;
+	}
+	return !changed;
 }
 
 core::Pending pending_of(const MirrorRow *row, bool live) {
@@ -89,7 +103,7 @@ void describe_value(
 		s->redis_is_base = bases->expiry;
 		return;
 	}
-	const bool same_sess = same_payload(row, type);
+	const bool same_sess = row->judged.sess != 0 && same_payload(row, type);
 	const bool same_expiry = row->expire == row->judged.expire;
 	// Even a row past its expiry needs nothing when Redis holds the same.
 	if (row->expire > now || (same_sess && same_expiry))
@@ -122,12 +136,14 @@ core::Owner owner_of(const StoreSettings *store, std::string_view sid) {
 	return postgres_owns(store, sid) ? core::Owner::postgres : core::Owner::redis;
 }
 
-void decide_row(
-	const StoreSettings *store, const MirrorStance *stance, MirrorRow *row, TimestampTz now) {
+void decide_row(const StoreSettings *store, const MirrorStance *stance, Look look, MirrorRow *row,
+	TimestampTz now) {
 	core::Situation situation;
+	situation.owner = owner_of(store, row->item->sid);
+	if (payload_matters(row, situation.owner, now))
+		convert_payload(row->item, store->payload, look, &row->judged);
 	const Bases bases = find_bases(row, stance, now);
 	situation.redis = row->judged.state;
-	situation.owner = owner_of(store, row->item->sid);
 	situation.tombstone = row->tombstone;
 	situation.eviction =
 		row->evicted || (row->item->evicted && store->on_eviction == OnEviction::keep)

@@ -20,8 +20,8 @@ struct MirrorStance {
 // Who owns the sid.
 core::Owner owner_of(const StoreSettings *store, std::string_view sid);
 
-// Decides about a row from what it holds by now.
-void decide_row(
-	const StoreSettings *store, const MirrorStance *stance, MirrorRow *row, TimestampTz now);
+// Decides about a row from what it holds by now. Raises what convert_payload raises.
+void decide_row(const StoreSettings *store, const MirrorStance *stance, Look look, MirrorRow *row,
+	TimestampTz now);
 
 } // namespace session_store
