@@ -333,6 +333,7 @@ int64 run_cleanup(const CleanupRequest *request) {
 		int64 max_duration = request->max_duration > 0 ? request->max_duration
 													   : store->settings.cleanup_max_duration;
 		int64 delay = request->delay >= 0 ? request->delay : store->settings.cleanup_delay;
+		commit_without_waiting();
 		clean_batch(store, batch_size, &progress);
 		if (progress.exhausted || GetCurrentTimestamp() - start + delay >= max_duration)
 			break;

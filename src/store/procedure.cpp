@@ -27,6 +27,11 @@ void next_transaction() {
 		GUC_ACTION_LOCAL, true, 0, false);
 }
 
+void commit_without_waiting() {
+	(void)set_config_option(
+		"synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 void wait_microseconds(int64 microseconds) {
 	TimestampTz until = GetCurrentTimestamp() + microseconds;
 	for (;;) {

@@ -14,6 +14,9 @@ void require_commits(FunctionCallInfo fcinfo, const char *name);
 // connection.
 void next_transaction();
 
+// The commit of this transaction need not wait for the disk: what a crash takes back is done again.
+void commit_without_waiting();
+
 // Waits on the latch; serves interrupts.
 void wait_microseconds(int64 microseconds);
 

@@ -15,6 +15,7 @@
 #include "postgres/identity.h"
 #include "postgres/interval.h"
 #include "store/layout.h"
+#include "store/procedure.h"
 #include "store/repartition_state.h"
 #include "store/table_ddl.h"
 #include "worker/progress.h"
@@ -117,9 +118,7 @@ StepResult copy_some(void *argument) {
 	auto *step = static_cast<Step *>(argument);
 	static const Oid types[] = {TEXTOID, INT4OID};
 	Datum values[] = {step->state.copied_to, Int32GetDatum(kRowsPerStep)};
-	// A step that a crash takes back is taken again.
-	(void)set_config_option(
-		"synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	commit_without_waiting();
 	const int level = begin_silent_copy();
 	run(psprintf("WITH batch AS MATERIALIZED (SELECT %s FROM %s WHERE sid > $1 ORDER BY sid "
 				 "LIMIT $2), copied AS (INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM "
