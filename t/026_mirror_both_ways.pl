@@ -200,6 +200,16 @@ for my $case (['dual_redis_primary', 'redis'], ['dual_pg_primary', 'postgres'])
 	is(value($sid), '', 'on both sides');
 }
 
+# Nor does what Redis holds matter to its owner's payload; its expiry is still one.
+conflict('no_json',
+	sub { $redis->command('SET', 'sess:no_json', '{"n": ', 'PXAT', 4102444800000) },
+	sub { sql(q(UPDATE sessions SET sess = '{"n": "postgres"}' WHERE sid = 'no_json')) });
+row_becomes('no_json', 'postgres', 'a payload that replaces what is no JSON stays');
+like(value('no_json'), qr/postgres/, 'and goes there');
+is($redis->command('PEXPIRETIME', 'sess:no_json'), 4102444800000, 'with the expiry made there');
+same_expiry('no_json', 'on both sides');
+is(sql("SELECT count(*) FROM session_store.rejects"), 0, 'and nothing is rejected');
+
 # Redis is away for a while: the application does not notice, and all comes when it is back.
 $redis->stop;
 sql(q{INSERT INTO sessions (sid, sess, expire) SELECT 'away' || i, '{"n": 1}', now() + '1 hour' FROM generate_series(1, 2000) i});
