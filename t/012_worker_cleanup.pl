@@ -44,8 +44,8 @@ is($node->safe_psql('postgres', "SELECT last_cleanup = '$last' FROM session_stor
 
 # Batches with a pause, in which no transaction is open; the settings of now hold within a run.
 $node->safe_psql('postgres', q{
-	SELECT fill('b', 50);
-	UPDATE session_store.stores SET cleanup_batch_size = 10, cleanup_delay = '1 day', cleanup_max_duration = '2 days' WHERE store = 'b'});
+	UPDATE session_store.stores SET cleanup_batch_size = 10, cleanup_delay = '1 day', cleanup_max_duration = '2 days' WHERE store = 'b';
+	SELECT fill('b', 50)});
 ok(cleaned('b', 40), 'a run stops for its delay after a batch');
 my $supervisor = worker_pid($node, 'supervisor', 'postgres');
 ok(wait_until_true($node, "SELECT xact_start IS NULL AND backend_xmin IS NULL AND state = 'idle' FROM pg_stat_activity WHERE pid = $supervisor"),
