@@ -96,7 +96,9 @@ as_attacker(q{
 	INSERT INTO trap (sid, sess, expire) VALUES ('a', '{}', now() - interval '1 hour')});
 ok(wait_until_true($node, "SELECT last_error LIKE 'cleanup: cannot fire deferred trigger%' FROM session_store.status WHERE store = 'trap'"),
 	'a trigger put off again is refused, and status says so');
-is($node->safe_psql('postgres', "SELECT count(*) FROM who WHERE way NOT LIKE 'policy%'"), '0', 'nothing of the failed batch stays');
+# A batch before the row was there has left what is called with no row as well.
+is($node->safe_psql('postgres', "SELECT count(*) FROM who WHERE way NOT LIKE 'policy%' AND way NOT LIKE 'a_after_statement%'"), '0',
+	'nothing of the failed batch stays');
 
 # One store that fails keeps no other one from being cleaned.
 $node->safe_psql('postgres', q{
