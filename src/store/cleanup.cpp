@@ -1,9 +1,10 @@
 // Removing expired rows in batches.
 //
-// A batch is one statement in a transaction of its own: it finds rows by the index on
-// expire_bucket, which a touch leaves alone, locks those that nobody else has locked, and deletes
-// them. Within a run the scan starts at the bucket that the last batch reached, since the dead
-// index entries before it stay until vacuum. An expired row is no logout: it leaves no tombstone.
+// A batch is a transaction of its own: it finds rows by the index on expire_bucket, which a touch
+// leaves alone, and deletes those that nobody else has locked; by a statement where the table has
+// triggers or rules of its user's. Within a run the scan starts at the bucket that the last batch
+// reached, since the dead index entries before it stay until vacuum. An expired row is no logout:
+// it leaves no tombstone.
 //
 // Rights: triggers, rules, constraints and index expressions belong to the table's owner, so all of
 // it runs as the owner in a security-restricted operation. Deferred constraint triggers would run
@@ -14,6 +15,7 @@
 #include "postgres/identity.h"
 #include "postgres/interval.h"
 #include "store/ddl_step.h"
+#include "store/direct_delete.h"
 #include "store/layout.h"
 #include "store/leftovers.h"
 #include "store/procedure.h"
@@ -71,9 +73,10 @@ constexpr const char *kPlannerSettings[][2] = {
 	{"jit", "off"},
 };
 
-void require_bucket_index(Relation table) {
+// ERROR when there is none.
+Oid find_bucket_index(Relation table) {
 	AttrNumber bucket = get_attnum(RelationGetRelid(table), kBucketColumn);
-	bool found = false;
+	Oid found = InvalidOid;
 	List *indexes = bucket == InvalidAttrNumber ? NIL : RelationGetIndexList(table);
 	ListCell *cell;
 	foreach (cell, indexes) {
@@ -81,16 +84,17 @@ void require_bucket_index(Relation table) {
 		if (index->rd_index->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
 			index->rd_index->indkey.values[0] == bucket &&
 			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, nullptr))
-			found = true;
+			found = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
-	if (!found)
+	if (!OidIsValid(found))
 		ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("table \"%s\" of a session store has no index on \"%s\"",
 					RelationGetRelationName(table), kBucketColumn),
 				errhint("Cleanup needs it: create it again.")));
+	return found;
 }
 
 // Needs an SPI connection. The error of a statement is raised by itself.
@@ -114,7 +118,26 @@ struct Batch {
 	CleanupProgress *progress;
 };
 
-StepResult delete_batch(void *argument) {
+// False when the table is not one for that.
+bool delete_at_once(Relation table, const Store *store, Oid bucket_index, const Batch *batch) {
+	const StorePartition *partition = find_partition(store, RelationGetRelid(table));
+	const StoreColumns *columns = partition == nullptr ? &store->columns : &partition->columns;
+	CleanupProgress *progress = batch->progress;
+	const ExpiredRows rows = {
+		columns->expire, columns->expire_bucket, progress->low_water, batch->until, batch->size};
+	DeletedRows deleted;
+	if (!delete_expired_directly(
+			table, bucket_index, store->settings.id, columns->sid, &rows, &deleted))
+		return false;
+	if (deleted.count > 0)
+		progress->low_water = deleted.last_bucket;
+	progress->deleted += deleted.count;
+	progress->exhausted = deleted.count < batch->size;
+	progress->interrupted = false;
+	return true;
+}
+
+StepResult delete_by_statement(void *argument) {
 	const auto *batch = static_cast<Batch *>(argument);
 	CleanupProgress *progress = batch->progress;
 	static const Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID};
@@ -134,24 +157,31 @@ StepResult delete_batch(void *argument) {
 	return StepResult::done;
 }
 
-// `table` is the store's, or a partition of it.
-void clean_as_owner(
-	Relation table, const StoreSettings *settings, int batch_size, CleanupProgress *progress) {
-	require_bucket_index(table);
-	const char *name = quote_qualified_identifier(
-		get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
-	Identity caller = enter_owner(table->rd_rel->relowner);
+// It runs what the user has on the table.
+void run_statement(const StoreSettings *settings, Batch *batch) {
 	for (const auto &setting : kPlannerSettings)
 		(void)set_config_option(
 			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
 	begin_write(settings->relation, WriteOrigin::housekeeping, true);
+	// It fails when a session that was found is moved to another partition before it is locked.
+	batch->progress->interrupted =
+		try_ddl_step(delete_by_statement, batch) == StepResult::in_the_way;
+	end_write();
+}
+
+// `table` is the store's, or a partition of it.
+void clean_as_owner(Relation table, const Store *store, int batch_size, CleanupProgress *progress) {
+	const Oid bucket_index = find_bucket_index(table);
+	const StoreSettings *settings = &store->settings;
+	const char *name = quote_qualified_identifier(
+		get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
+	Identity caller = enter_owner(table->rd_rel->relowner);
 	Batch batch = {name,
 		removable_until(settings, GetCurrentTransactionStartTimestamp()) - settings->cleanup_grace,
 		batch_size, progress};
-	// It fails when a session that was found is moved to another partition before it is locked.
-	progress->interrupted = try_ddl_step(delete_batch, &batch) == StepResult::in_the_way;
-	end_write();
+	if (!delete_at_once(table, store, bucket_index, &batch))
+		run_statement(settings, &batch);
 	leave_identity(&caller);
 }
 
@@ -194,7 +224,7 @@ void clean_partitions(Store *store, int batch_size, CleanupProgress *progress) {
 		// What is cleaned may run code of the owner's, which may change the description.
 		const StorePartition partition = *found;
 		Relation table = table_open(partition.relation, RowExclusiveLock);
-		clean_as_owner(table, &store->settings, batch_size, progress);
+		clean_as_owner(table, store, batch_size, progress);
 		table_close(table, NoLock);
 		if (progress->exhausted)
 			note_partition_done(progress, &partition);
@@ -223,7 +253,7 @@ void clean_batch(Store *store, int batch_size, CleanupProgress *progress) {
 	if (store->is_partitioned)
 		clean_partitions(store, batch_size, progress);
 	else
-		clean_as_owner(table, &store->settings, batch_size, progress);
+		clean_as_owner(table, store, batch_size, progress);
 	table_close(table, NoLock);
 	PopActiveSnapshot();
 	SPI_finish();

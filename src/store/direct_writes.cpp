@@ -28,15 +28,18 @@ bool calls_for_each_row(const Trigger *trigger, Oid function) {
 bool fires_on(const Trigger *trigger, DirectWrite write) {
 	const bool on_insert = TRIGGER_FOR_INSERT(trigger->tgtype);
 	const bool on_update = TRIGGER_FOR_UPDATE(trigger->tgtype);
+	const bool on_delete = TRIGGER_FOR_DELETE(trigger->tgtype);
 	switch (write) {
 	case DirectWrite::insert:
 		return on_insert;
 	case DirectWrite::update:
 		return on_update;
+	case DirectWrite::remove:
+		return on_delete;
 	case DirectWrite::any:
 		break;
 	}
-	return on_insert || on_update || TRIGGER_FOR_DELETE(trigger->tgtype);
+	return on_insert || on_update || on_delete;
 }
 
 bool has_deferrable_index(Relation table) {

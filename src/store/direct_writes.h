@@ -6,7 +6,7 @@
 namespace session_store {
 
 // What is to be written: a partition's row may become a deletion and an insertion.
-enum class DirectWrite : uint8_t { insert, update, any };
+enum class DirectWrite : uint8_t { insert, update, remove, any };
 
 // Allowed where nothing of its user's would fire, check or rewrite: the only triggers are ours, and
 // there are no rules, checks, generated columns or deferrable indexes. Noted while a repartition
