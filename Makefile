@@ -29,13 +29,13 @@ override COMPILER = $(CXX) $(CXXFLAGS)
 # Run a second time, on partitioned stores, and expected to show the same.
 ON_BOTH_LAYOUTS = upsert touch expire destroy bytes merge users owner bad_input
 SPECS_ON_BOTH_LAYOUTS = upsert_upsert merge_merge expected_version_race touch_against_cleanup \
-	expire_user_against_upsert isolation_levels
+	locked_against_cleanup expire_user_against_upsert isolation_levels
 REGRESS = install stores upsert insert lookup touch expire destroy bytes merge users owner direct bad_input rights \
 	redis_server mirror_requests status cleanup drop_extension \
 	partitions repartition partitioned_layout $(ON_BOTH_LAYOUTS)
 REGRESS_OPTS = --temp-instance=tmp_check_regress --temp-config=t/preload.conf --encoding=UTF8
 ISOLATION = logout_against_upsert logout_behind_the_guard upsert_upsert merge_merge expected_version_race \
-	touch_against_cleanup expire_user_against_upsert isolation_levels \
+	touch_against_cleanup locked_against_cleanup expire_user_against_upsert isolation_levels \
 	on_partitions $(SPECS_ON_BOTH_LAYOUTS)
 ISOLATION_OPTS = --temp-instance=tmp_check_isolation --temp-config=t/preload.conf
 TAP_TESTS = 1
