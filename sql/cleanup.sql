@@ -97,6 +97,14 @@ DROP INDEX sessions_expire_bucket_idx;
 CALL session_store.cleanup();
 CREATE INDEX ON sessions (expire_bucket);
 CALL session_store.cleanup();
+-- Without a statement the oldest come first, too, whichever way the index is sorted.
+DROP INDEX sessions_expire_bucket_idx;
+CREATE INDEX ON sessions (expire_bucket DESC);
+SELECT fill('hour', 5, '61 minutes'), fill('old', 5, '3 days');
+CALL session_store.cleanup(batch_size => 5, max_duration => '1 millisecond');
+SELECT DISTINCT left(sid, 4) FROM sessions WHERE expire < now();
+SELECT fill('old', 5, '3 days');
+CALL session_store.cleanup(batch_size => 2, delay => '0');
 
 -- The owner alone.
 CREATE ROLE regress_ss_cleaner;

@@ -112,38 +112,49 @@ int64 count_at(int column) {
 }
 
 struct Batch {
-	const char *table;
+	Relation table; // the store's, or a partition of it
+	const Store *store;
+	Oid bucket_index;
 	TimestampTz until;
 	int size;
 	CleanupProgress *progress;
 };
 
 // False when the table is not one for that.
-bool delete_at_once(Relation table, const Store *store, Oid bucket_index, const Batch *batch) {
-	const StorePartition *partition = find_partition(store, RelationGetRelid(table));
+bool delete_at_once(const Batch *batch) {
+	const Store *store = batch->store;
+	const StorePartition *partition = find_partition(store, RelationGetRelid(batch->table));
 	const StoreColumns *columns = partition == nullptr ? &store->columns : &partition->columns;
 	CleanupProgress *progress = batch->progress;
 	const ExpiredRows rows = {
 		columns->expire, columns->expire_bucket, progress->low_water, batch->until, batch->size};
 	DeletedRows deleted;
 	if (!delete_expired_directly(
-			table, bucket_index, store->settings.id, columns->sid, &rows, &deleted))
+			batch->table, batch->bucket_index, store->settings.id, columns->sid, &rows, &deleted))
 		return false;
 	if (deleted.count > 0)
 		progress->low_water = deleted.last_bucket;
 	progress->deleted += deleted.count;
 	progress->exhausted = deleted.count < batch->size;
-	progress->interrupted = false;
 	return true;
 }
 
-StepResult delete_by_statement(void *argument) {
-	const auto *batch = static_cast<Batch *>(argument);
+// It runs what the user has on the table.
+void delete_by_statement(const Batch *batch) {
 	CleanupProgress *progress = batch->progress;
+	for (const auto &setting : kPlannerSettings)
+		(void)set_config_option(
+			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
+	begin_write(batch->store->settings.relation, WriteOrigin::housekeeping, true);
+	const char *name =
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(batch->table)),
+			RelationGetRelationName(batch->table));
 	static const Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID};
 	Datum values[] = {TimestampTzGetDatum(progress->low_water), TimestampTzGetDatum(batch->until),
 		Int32GetDatum(batch->size)};
-	run(psprintf(kBatch, batch->table, batch->table), lengthof(types), types, values);
+	run(psprintf(kBatch, name, name), lengthof(types), types, values);
+	end_write();
 	int64 found = count_at(1);
 	int64 deleted = count_at(3);
 	bool is_null;
@@ -154,34 +165,23 @@ StepResult delete_by_statement(void *argument) {
 	// Rows that are found and will not go, such as those that a trigger keeps, would be found
 	// again.
 	progress->exhausted = found < batch->size || deleted == 0;
+}
+
+StepResult delete_batch(void *argument) {
+	const auto *batch = static_cast<Batch *>(argument);
+	if (!delete_at_once(batch))
+		delete_by_statement(batch);
 	return StepResult::done;
 }
 
-// It runs what the user has on the table.
-void run_statement(const StoreSettings *settings, Batch *batch) {
-	for (const auto &setting : kPlannerSettings)
-		(void)set_config_option(
-			setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	run("SET CONSTRAINTS ALL IMMEDIATE", 0, nullptr, nullptr);
-	begin_write(settings->relation, WriteOrigin::housekeeping, true);
-	// It fails when a session that was found is moved to another partition before it is locked.
-	batch->progress->interrupted =
-		try_ddl_step(delete_by_statement, batch) == StepResult::in_the_way;
-	end_write();
-}
-
-// `table` is the store's, or a partition of it.
 void clean_as_owner(Relation table, const Store *store, int batch_size, CleanupProgress *progress) {
-	const Oid bucket_index = find_bucket_index(table);
 	const StoreSettings *settings = &store->settings;
-	const char *name = quote_qualified_identifier(
-		get_namespace_name(RelationGetNamespace(table)), RelationGetRelationName(table));
-	Identity caller = enter_owner(table->rd_rel->relowner);
-	Batch batch = {name,
+	Batch batch = {table, store, find_bucket_index(table),
 		removable_until(settings, GetCurrentTransactionStartTimestamp()) - settings->cleanup_grace,
 		batch_size, progress};
-	if (!delete_at_once(table, store, bucket_index, &batch))
-		run_statement(settings, &batch);
+	Identity caller = enter_owner(table->rd_rel->relowner);
+	// It fails when a session that was found is moved to another partition before it is locked.
+	progress->interrupted = try_ddl_step(delete_batch, &batch) == StepResult::in_the_way;
 	leave_identity(&caller);
 }
 

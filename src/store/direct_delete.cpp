@@ -27,6 +27,7 @@ struct BucketScan {
 	Relation index;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
+	ScanDirection oldest_first;
 };
 
 BucketScan begin_bucket_scan(
@@ -39,7 +40,9 @@ BucketScan begin_bucket_scan(
 	Relation index = index_open(bucket_index, AccessShareLock);
 	IndexScanDesc scan = begin_index_scan(table, index, snapshot, kKeys);
 	index_rescan(scan, keys, kKeys, nullptr, 0);
-	return {index, scan, table_slot_create(table, nullptr)};
+	const bool descends = (index->rd_indoption[0] & INDOPTION_DESC) != 0;
+	return {index, scan, table_slot_create(table, nullptr),
+		descends ? BackwardScanDirection : ForwardScanDirection};
 }
 
 void end_bucket_scan(BucketScan *scan) {
@@ -74,7 +77,7 @@ bool delete_expired_directly(Relation table, Oid bucket_index, int32 store_id, A
 	const Snapshot snapshot = GetActiveSnapshot();
 	BucketScan scan = begin_bucket_scan(table, bucket_index, rows, snapshot);
 	while (deleted->count < rows->limit &&
-		index_getnext_slot(scan.scan, ForwardScanDirection, scan.slot)) {
+		index_getnext_slot(scan.scan, scan.oldest_first, scan.slot)) {
 		CHECK_FOR_INTERRUPTS();
 		if (!has_expired(scan.slot, rows) || !delete_row(table, scan.slot, snapshot))
 			continue;
