@@ -14,6 +14,7 @@ from .measure import Script, pgbench_command, read_pgbench
 from .mirrored import STORE, sid
 
 ROWS = 20			# of a statement
+WRITERS = 2			# each waits for its own commits
 PROBES = 20
 LOOK_SECONDS = 0.001	# between two looks at Redis: who looks all the time takes a processor from those that are measured
 CHUNK = 20_000
@@ -26,28 +27,34 @@ def connect(bench):
 
 
 class Load:
-	"""Changes so many sessions a second, by batches of 20 each, in a thread of its own."""
+	"""Changes so many sessions a second, by batches of 20 each, in threads of its own."""
 
 	def __init__(self, bench, rate):
-		self.bench, self.pause = bench, ROWS / rate
-		self.changed = 0
+		self.bench, self.pause = bench, WRITERS * ROWS / rate
+		self.counts = [0] * WRITERS
 		self.ended = threading.Event()
-		self.thread = threading.Thread(target=self._run)
+		self.threads = [threading.Thread(target=self._run, args=(writer,)) for writer in range(WRITERS)]
+
+	@property
+	def changed(self):
+		return sum(self.counts)
 
 	def __enter__(self):
-		self.thread.start()
+		for thread in self.threads:
+			thread.start()
 		return self
 
 	def __exit__(self, *_):
 		self.ended.set()
-		self.thread.join()
+		for thread in self.threads:
+			thread.join()
 
-	def _run(self):
+	def _run(self, writer):
 		change = self.connect()
-		due, n = time.monotonic(), 0
+		due, n = time.monotonic(), writer * ROWS
 		while not self.ended.is_set():
-			self.changed += change([sid((n + i) % self.bench.rows) for i in range(ROWS)])
-			n += ROWS
+			self.counts[writer] += change([sid((n + i) % self.bench.rows) for i in range(ROWS)])
+			n += WRITERS * ROWS
 			due += self.pause
 			time.sleep(max(0, due - time.monotonic()))
 
