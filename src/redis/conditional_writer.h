@@ -1,8 +1,9 @@
-// Writes to Redis that happen only while a key is exactly as it was read.
+// Writes to Redis that happen only while what they replace is exactly as it was read.
 //
-// By a script, pipelined: value and expiry are compared and written in one step. Where Redis lets
-// us run no script, by WATCH, a look, and MULTI; then a key that changes meanwhile makes its whole
-// group count as changed.
+// By a script, pipelined: value and expiry are compared and written in one step. Of a write that
+// leaves one of them as it is that one is not compared, and keeps what it is by then. Where Redis
+// lets us run no script, by WATCH, a look, and MULTI; then a key that changes meanwhile makes its
+// whole group count as changed.
 #pragma once
 
 #include <cstddef>
@@ -50,10 +51,7 @@ private:
 		PushResult *result;
 		bool remove;
 
-		bool value_stays() const {
-			return item->kind == ItemKind::value && push->value.data() == item->value.data() &&
-				push->value.size() == item->value.size();
-		}
+		bool value_stays() const;
 		std::size_t bytes() const;
 	};
 	using Tasks = std::vector<Task>;
@@ -65,6 +63,8 @@ private:
 	std::vector<Task> look(std::span<const Task> group);
 	std::size_t append_commands(const Task &task);
 	void exec(const std::vector<Task> &tasks);
+	bool expiry_stays(const Task &task) const;
+	static bool holds_as_read(const Task &task, const redisReply &value);
 	bool expires_as_read(const Task &task, std::int64_t expiry) const;
 	void refuse(const redisReply &reply);
 	void send(const Tasks &tasks);

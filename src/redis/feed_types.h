@@ -62,7 +62,8 @@ enum class Mode : std::uint8_t {
 	comparison_only, // not at all
 };
 
-// A write to Redis that happens only while the key is as the last fetch() read it.
+// A write to Redis that happens only while what it replaces is as the last fetch() read it. Of a
+// value that stays, or an expiry that does, later changes are kept.
 struct Push {
 	std::size_t item; // its index in the last fetch(); of a value or of an absent one
 	bool remove;
@@ -74,7 +75,7 @@ static_assert(std::is_trivially_destructible_v<Push>);
 
 enum class PushResult : std::uint8_t {
 	done,
-	changed, // the key is not what was read any more, and nothing was written
+	changed, // it is not what was read any more, and nothing was written
 	refused, // Redis refused to write, or the item is of a kind that cannot be pushed over
 };
 

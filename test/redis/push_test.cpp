@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,10 @@ struct Way {
 	const char *name;
 	std::vector<std::string> refused; // commands that this Redis does not have
 };
+
+bool has(const std::vector<std::string> &commands, const char *command) {
+	return std::find(commands.begin(), commands.end(), command) != commands.end();
+}
 
 std::ostream &operator<<(std::ostream &out, const Way &way) {
 	return out << way.name;
@@ -101,7 +106,7 @@ TEST_P(PushTest, WritesWhatIsAsReadAndNothingElse) {
 	server.run({"SET", "sess:appeared", "there"});
 	const std::string binary("a\0\xFF\r\n", 5);
 	const auto results = push({{0, false, binary, kLater}, {1, false, "mine", kNoExpiry},
-		{2, false, "mine", kNoExpiry}, {3, true, {}, kNoExpiry}, {4, false, "mine", kNoExpiry},
+		{2, false, "mine", kLater + 5000}, {3, true, {}, kNoExpiry}, {4, false, "mine", kNoExpiry},
 		{5, true, {}, kNoExpiry}, {6, false, "n", kNoExpiry}, {7, false, "n", kLater},
 		{8, false, "mine", kNoExpiry}, {9, true, {}, kNoExpiry}});
 	EXPECT_EQ(results,
@@ -135,6 +140,28 @@ TEST_P(PushTest, MovesTheExpiryAlone) {
 	EXPECT_EQ(held(server, "sess:b"), "vb");
 	EXPECT_EQ(held(server, "sess:c"), "vc@" + std::to_string(kLater + 5000));
 	EXPECT_EQ(held(server, "sess:d"), "-") << "an expiry that is over means remove";
+}
+
+// What a push leaves as it is may have changed since, and that is kept. Before Redis 7 the expiry
+// has to be as it was.
+TEST_P(PushTest, WhatStaysIsNotCompared) {
+	for (const char *sid : {"touched", "written", "written and removed", "ended"})
+		server.run({"SET", std::string("sess:") + sid, "old", "PXAT", std::to_string(kLater)});
+	const auto items = fetch({"touched", "written", "written and removed", "ended"});
+	ASSERT_EQ(items.size(), 4U);
+	server.run({"PERSIST", "sess:touched"});
+	server.run({"SET", "sess:written", "other", "KEEPTTL"});
+	server.run({"SET", "sess:written and removed", "other", "KEEPTTL"});
+	server.run({"DEL", "sess:ended"});
+	const bool is_old = has(GetParam().refused, "PEXPIRETIME");
+	EXPECT_EQ(push({{0, false, "mine", kLater}, {1, false, items[1].value, kLater + 5000},
+				  {2, true, {}, kNoExpiry}, {3, false, items[3].value, kLater + 5000}}),
+		(std::vector<PushResult>{is_old ? PushResult::changed : PushResult::done, PushResult::done,
+			PushResult::changed, PushResult::changed}));
+	EXPECT_EQ(held(server, "sess:touched"), is_old ? "old" : "mine");
+	EXPECT_EQ(held(server, "sess:written"), "other@" + std::to_string(kLater + 5000));
+	EXPECT_EQ(held(server, "sess:written and removed"), "other@" + std::to_string(kLater));
+	EXPECT_EQ(held(server, "sess:ended"), "-");
 }
 
 TEST_P(PushTest, WhatIsPushedTwiceIsWrittenOnce) {
