@@ -20,6 +20,7 @@
 #include "mirror/rejects.h"
 #include "mirror/rows.h"
 #include "postgres/identity.h"
+#include "store/outbox.h"
 #include "worker/worker.h"
 
 namespace session_store {
@@ -94,6 +95,33 @@ bool leads_nowhere(const MirrorRow *row) {
 void decide(Batch *batch, MirrorRow *row, TimestampTz now) {
 	decide_row(batch->store, &batch->context->stance, batch->carefully ? Look::first : Look::never,
 		row, now);
+}
+
+// The rows, and what is pending of them. What reading the outbox has shown of a sid counts when the
+// row proves to be as the newest of that left it. Else what is pending is looked up before the row
+// is read, again if need be.
+void read_sides(Batch *batch, MirrorRow **rows, int count) {
+	const MirrorTarget *target = batch->context->target;
+	const OutboxReader *outbox = batch->context->outbox;
+	const int32 id = batch->store->id;
+	MemoryContext kept = batch->context->kept;
+	Chosen known = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
+	Chosen unknown = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
+	for (int i = 0; i < count; i++) {
+		const bool is_known = !target->is_partitioned && is_known_pending(outbox, rows[i]);
+		Chosen *side = is_known ? &known : &unknown;
+		side->rows[side->count++] = rows[i];
+	}
+	read_pending(outbox, id, unknown.rows, unknown.count, kept);
+	read_rows(target, RowPlan::read, rows, count);
+	const Chosen moved = choose(known.rows, known.count,
+		[&](MirrorRow *row) { return !take_known_pending(outbox, row, kept); });
+	if (moved.count == 0)
+		return;
+	read_pending(outbox, id, moved.rows, moved.count, kept);
+	for (int i = 0; i < moved.count; i++)
+		moved.rows[i]->in_table = false;
+	read_rows(target, RowPlan::read, moved.rows, moved.count);
 }
 
 // What there is about the sids beside their rows; only where it matters.
@@ -248,15 +276,16 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 	auto **rows = static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *)));
 	for (int i = 0; i < count; i++) {
 		rows[i] = &batch->rows[from + i];
-		rows[i]->in_table = rows[i]->evicted = false;
+		rows[i]->in_table = rows[i]->evicted = rows[i]->pending_removed = false;
 		rows[i]->tombstone = core::Tombstone::none;
 		judge_item(rows[i]->item, batch->forced[rows[i]->order], &rows[i]->judged);
+		if (rows[i]->judged.valid_sid)
+			rows[i]->sid_hash = outbox_sid_hash(batch->store->id, rows[i]->judged.sid);
 	}
 	SPI_connect();
 	MemoryContext spi = MemoryContextSwitchTo(batch->context->scratch);
-	read_pending(batch->context->outbox, batch->store->id, rows, count, batch->context->kept);
 	const Identity saved = enter_owner(target->owner);
-	read_rows(target, RowPlan::read, rows, count);
+	read_sides(batch, rows, count);
 	read_about(batch, rows, count, now);
 	for (int i = 0; i < count; i++)
 		decide(batch, rows[i], now);
@@ -308,7 +337,8 @@ bool settle_range(Batch *batch, int from, int to, const Counts *counts, FeedErro
 	batch->result->unchanged += counts->unchanged;
 	batch->result->evictions += counts->evictions;
 	for (int i = from; i < to; i++) {
-		const MirrorRow *row = &batch->rows[i];
+		MirrorRow *row = &batch->rows[i];
+		forget_removed(batch->context->outbox, row);
 		if (leads_nowhere(row) && !put_back(batch, i, i + 1, error))
 			return false;
 		if (row->push.wanted)
@@ -400,7 +430,10 @@ bool settle_pushes(Batch *batch, FeedError *error) {
 				return false;
 		if (trouble_of(why.sqlstate) != Trouble::busy)
 			note_failing(batch, why.message);
+		return true;
 	}
+	for (int i = 0; i < pushed.count; i++)
+		forget_removed(batch->context->outbox, pushed.rows[i]);
 	return true;
 }
 

@@ -11,9 +11,15 @@ namespace session_store {
 
 namespace {
 
-constexpr int kSeqColumn = 2;
-constexpr int kXidColumn = 3;
-constexpr int kSidColumn = 5;
+enum OutboxColumn {
+	kSeqColumn = 2,
+	kXidColumn,
+	kSidHashColumn,
+	kSidColumn,
+	kPayloadDigestColumn,
+	kBaseExpireColumn,
+	kEndedColumn
+};
 constexpr int kXidInIndex = 2;
 
 // Transactions that are so many older than the settled ones are looked up one by one; for nearer
@@ -67,17 +73,21 @@ struct Read {
 	FeedError *error;
 };
 
-bool mark_row(Read *read) {
-	bool is_null;
-	const auto *sid = DatumGetTextPP(row_value(&read->scan, kSidColumn, &is_null));
-	read->left--;
-	return feed_mark({VARDATA_ANY(sid), VARSIZE_ANY_EXHDR(sid)}, read->error);
-}
-
 int64 row_number(Read *read, int column) {
 	bool is_null;
 	const Datum value = row_value(&read->scan, column, &is_null);
 	return column == kSeqColumn ? DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+bool mark_row(Read *read) {
+	bool is_null;
+	const auto *bytes = DatumGetTextPP(row_value(&read->scan, kSidColumn, &is_null));
+	const std::string_view sid(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	const OutboxRow row = outbox_row(&read->scan);
+	note_known(&read->reader->known, row_number(read, kSidHashColumn), sid,
+		static_cast<uint64>(row_number(read, kXidColumn)), &row);
+	read->left--;
+	return feed_mark(sid, read->error);
 }
 
 void look_up_from(Read *read, StrategyNumber strategy, uint64 xid) {
@@ -107,11 +117,15 @@ bool read_passed(Read *read, PassedTransaction *passed) {
 }
 
 bool read_all_passed(Read *read) {
-	for (int i = 0; i < read->reader->passed_count; i++) {
-		PassedTransaction *passed = &read->reader->passed[i];
-		if (passed->read_at == 0 && read->left > 0 &&
-			!is_under_way(read->scan.snapshot, passed->xid) && !read_passed(read, passed))
+	OutboxReader *reader = read->reader;
+	reader->passed_behind = false;
+	for (int i = 0; i < reader->passed_count; i++) {
+		PassedTransaction *passed = &reader->passed[i];
+		if (passed->read_at != 0 || is_under_way(read->scan.snapshot, passed->xid))
+			continue;
+		if (read->left > 0 && !read_passed(read, passed))
 			return false;
+		reader->passed_behind |= passed->read_at == 0;
 	}
 	return true;
 }
@@ -155,12 +169,29 @@ bool read_new(Read *read) {
 
 } // namespace
 
+OutboxRow outbox_row(ExtensionScan *scan) {
+	bool no_digest;
+	bool no_base;
+	bool is_null;
+	OutboxRow row = {};
+	row.position = scan->slot->tts_tid;
+	row.digest = DatumGetInt64(row_value(scan, kPayloadDigestColumn, &no_digest));
+	row.has_digest = !no_digest;
+	row.base_expire = DatumGetTimestampTz(row_value(scan, kBaseExpireColumn, &no_base));
+	row.has_base = !no_base;
+	row.ended = DatumGetBool(row_value(scan, kEndedColumn, &is_null));
+	return row;
+}
+
 void reset_outbox_reader(OutboxReader *reader) {
 	PassedTransaction *passed = reader->passed;
 	const int capacity = reader->passed_capacity;
+	KnownOutbox known = reader->known;
+	clear_known(&known);
 	*reader = {};
 	reader->passed = passed;
 	reader->passed_capacity = capacity;
+	reader->known = known;
 	reader->behind = true;
 }
 
@@ -210,6 +241,15 @@ OutboxRange unsettled_range(const OutboxReader *reader) {
 			range.others[range.count++] = xid;
 	}
 	return range;
+}
+
+bool has_read(const OutboxReader *reader, uint64 xid) {
+	if (reader->passed_behind || xid >= reader->next_xid)
+		return false;
+	for (int i = 0; i < reader->passed_count; i++)
+		if (reader->passed[i].xid == xid)
+			return reader->passed[i].read_at != 0;
+	return true;
 }
 
 } // namespace session_store

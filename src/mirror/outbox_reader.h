@@ -5,7 +5,9 @@
 // kept by an old snapshot of somebody's.
 #pragma once
 
+#include "mirror/extension_scan.h"
 #include "mirror/feed_link.h"
+#include "mirror/known_outbox.h"
 #include "postgres/pg.h"
 
 namespace session_store {
@@ -23,6 +25,7 @@ struct OutboxReader {
 	PassedTransaction *passed; // but for these
 	int passed_count;
 	int passed_capacity;
+	bool passed_behind;        // of these some have ended and were not read to their end
 	bool behind;               // there is more than was read
 	TimestampTz read_at;       // what was committed before this has been read
 	uint64 settled_xid;        // rows of earlier transactions, but for `passed`, have been copied,
@@ -30,7 +33,11 @@ struct OutboxReader {
 	uint64 settles_xid; // this, once all that was made dirty before settles_at has been copied
 	TimestampTz settles_since;
 	TimestampTz settles_at; // 0: nothing is awaited
+	KnownOutbox known;
 };
+
+// Of the row that the scan stands on.
+OutboxRow outbox_row(ExtensionScan *scan);
 
 // Starts from the beginning: what had been made dirty may be lost.
 void reset_outbox_reader(OutboxReader *reader);
@@ -53,5 +60,8 @@ struct OutboxRange {
 	int count;
 };
 OutboxRange unsettled_range(const OutboxReader *reader);
+
+// Whether all rows of that transaction, and of those it had to wait for, have been read.
+bool has_read(const OutboxReader *reader, uint64 xid);
 
 } // namespace session_store

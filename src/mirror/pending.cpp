@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kFirstRows = 2;
 
-enum OutboxColumn { kStoreId = 1, kSid = 5, kPayloadDigest, kBaseExpire, kEnded };
+enum OutboxColumn { kStoreId = 1, kSid = 5 };
 enum TombstoneColumn { kEndedAt = 3, kByRedis = 4 };
 
 // What counts of a row is that it is the first, that it has the digest of the payload that both
@@ -43,16 +43,7 @@ void add_outbox_row(Found *found, ExtensionScan *scan) {
 				? MemoryContextAlloc(found->context, size)
 				: repalloc(found->rows, size));
 	}
-	OutboxRow *row = &found->rows[found->count++];
-	bool no_digest;
-	bool no_base;
-	bool is_null;
-	row->position = scan->slot->tts_tid;
-	row->digest = DatumGetInt64(row_value(scan, kPayloadDigest, &no_digest));
-	row->has_digest = !no_digest;
-	row->base_expire = DatumGetTimestampTz(row_value(scan, kBaseExpire, &no_base));
-	row->has_base = !no_base;
-	row->ended = DatumGetBool(row_value(scan, kEnded, &is_null));
+	found->rows[found->count++] = outbox_row(scan);
 }
 
 // Another sid may have the same hash.
@@ -67,16 +58,15 @@ bool is_row_of(ExtensionScan *scan, int32 store_id, Datum sid) {
 		memcmp(VARDATA_ANY(one), VARDATA_ANY(other), size) == 0;
 }
 
-void find_outbox_rows(ExtensionScan *scan, int32 store_id, Datum sid, StrategyNumber strategy,
-	uint64 xid, Found *found) {
+void find_outbox_rows(ExtensionScan *scan, int32 store_id, const MirrorRow *row,
+	StrategyNumber strategy, uint64 xid, Found *found) {
 	ScanKeyData keys[2];
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ,
-		Int64GetDatum(outbox_sid_hash(store_id, sid)));
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(row->sid_hash));
 	ScanKeyInit(&keys[1], 2, strategy, strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8GE,
 		Int64GetDatum(static_cast<int64>(xid)));
 	look_up(scan, keys);
 	while (next_row(scan))
-		if (is_row_of(scan, store_id, sid))
+		if (is_row_of(scan, store_id, row->judged.sid))
 			add_outbox_row(found, scan);
 }
 
@@ -131,7 +121,29 @@ Backlog count_rows(const char *sql, int32 store_id, uint64 xid, int32 seq) {
 	return result;
 }
 
+const KnownRows *find_known_rows(const OutboxReader *reader, const MirrorRow *row) {
+	return find_known(&reader->known, row->sid_hash, row->item->sid);
+}
+
 } // namespace
+
+bool is_known_pending(const OutboxReader *reader, const MirrorRow *row) {
+	return row->judged.valid_sid && find_known_rows(reader, row) != nullptr;
+}
+
+// A later transaction would have left the row to itself, or removed it.
+bool take_known_pending(const OutboxReader *reader, MirrorRow *row, MemoryContext context) {
+	const KnownRows *known = find_known_rows(reader, row);
+	if (known == nullptr || !row->in_table || !TransactionIdIsNormal(row->writer) ||
+		row->writer != static_cast<TransactionId>(known->newest_xid) ||
+		!has_read(reader, known->newest_xid))
+		return false;
+	const Size size = known->count * sizeof(OutboxRow);
+	row->pending = static_cast<OutboxRow *>(MemoryContextAlloc(context, size));
+	memcpy(row->pending, known->rows, size);
+	row->pending_count = known->count;
+	return true;
+}
 
 void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count,
 	MemoryContext context) {
@@ -142,10 +154,10 @@ void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, 
 		Found found = {nullptr, 0, 0, context};
 		if (row->judged.valid_sid) {
 			for (int j = 0; j < range.count; j++)
-				find_outbox_rows(&scan, store_id, row->judged.sid, BTEqualStrategyNumber,
-					range.others[j], &found);
+				find_outbox_rows(
+					&scan, store_id, row, BTEqualStrategyNumber, range.others[j], &found);
 			find_outbox_rows(
-				&scan, store_id, row->judged.sid, BTGreaterEqualStrategyNumber, range.from, &found);
+				&scan, store_id, row, BTGreaterEqualStrategyNumber, range.from, &found);
 		}
 		row->pending = found.rows;
 		row->pending_count = found.count;
@@ -162,8 +174,15 @@ void remove_pending(MirrorRow **rows, int count) {
 		for (int j = 0; j < rows[i]->pending_count; j++)
 			remove_outbox_row(outbox, &rows[i]->pending[j].position);
 		rows[i]->pending_count = 0;
+		rows[i]->pending_removed = true;
 	}
 	table_close(outbox, RowExclusiveLock);
+}
+
+void forget_removed(const OutboxReader *reader, MirrorRow *row) {
+	if (row->pending_removed)
+		forget_known(&reader->known, row->sid_hash, row->item->sid);
+	row->pending_removed = false;
 }
 
 void read_tombstones(const StoreSettings *store, MirrorRow **rows, int count, TimestampTz now) {

@@ -15,8 +15,14 @@ namespace session_store {
 // Sets `pending` of the rows, allocated in `context`.
 void read_pending(
 	const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count, MemoryContext context);
-// Removes from the outbox what read_pending found.
+// The same from what reading the outbox has shown, for a row that was read since. False when that
+// may not be all.
+bool take_known_pending(const OutboxReader *reader, MirrorRow *row, MemoryContext context);
+// Whether that is worth trying.
+bool is_known_pending(const OutboxReader *reader, const MirrorRow *row);
+// Removes from the outbox what is pending. Once that is committed, forget_removed() is due.
 void remove_pending(MirrorRow **rows, int count);
+void forget_removed(const OutboxReader *reader, MirrorRow *row);
 
 // Sets `tombstone` of the rows.
 void read_tombstones(const StoreSettings *store, MirrorRow **rows, int count, TimestampTz now);

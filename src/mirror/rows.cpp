@@ -187,6 +187,8 @@ void read_probed(Probe *probe, MirrorRow *row) {
 	bool is_null;
 	const Datum expire = slot_getattr(at->slot, at->columns.expire, &is_null);
 	row->expire = is_null ? DT_NOBEGIN : DatumGetTimestampTz(expire);
+	row->writer =
+		DatumGetTransactionId(slot_getsysattr(at->slot, MinTransactionIdAttributeNumber, &is_null));
 	row->in_table = true;
 }
 
@@ -231,6 +233,7 @@ void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int c
 		if (row == nullptr)
 			continue;
 		row->in_table = true;
+		row->writer = InvalidTransactionId;
 		row->sess = SPI_getbinval(found->vals[i], found->tupdesc, 2, &row->sess_is_null);
 		const Datum expire = SPI_getbinval(found->vals[i], found->tupdesc, 3, &is_null);
 		row->expire = is_null ? DT_NOBEGIN : DatumGetTimestampTz(expire);

@@ -3,20 +3,11 @@
 
 #include "core/decide.h"
 #include "mirror/judge.h"
+#include "mirror/known_outbox.h"
 #include "mirror/target.h"
 #include "postgres/pg.h"
 
 namespace session_store {
-
-// One row of the outbox; see sql/install/45_outbox.sql.
-struct OutboxRow {
-	ItemPointerData position;
-	bool has_digest;
-	int64 digest;
-	bool has_base;
-	TimestampTz base_expire;
-	bool ended;
-};
 
 // What goes to Redis.
 struct Push {
@@ -34,12 +25,15 @@ struct MirrorRow {
 	int index; // of the item in its fetch
 	int order; // of this in its batch, which is sorted by sid
 	Judged judged;
+	int64 sid_hash; // of the outbox, where the sid is valid
 	bool in_table;
 	Datum sess; // of the row, when in_table
 	bool sess_is_null;
-	TimestampTz expire; // likewise
+	TimestampTz expire;   // likewise
+	TransactionId writer; // likewise; invalid where reading does not tell
 	OutboxRow *pending;
 	int pending_count;
+	bool pending_removed; // not for sure before the commit
 	core::Tombstone tombstone;
 	bool evicted; // it is kept though Redis evicted it
 	core::Decision decision;
@@ -60,8 +54,9 @@ enum class RowPlan : uint8_t {
 // All of these: in a transaction with an SPI connection, as the owner of the table, the target
 // opened. Rows come sorted by sid. What is allocated is in the current memory context.
 
-// Sets in_table, sess and expire of the rows that are there; with RowPlan::lock only of those that
-// nobody else holds locked, which are then locked by us. Rows without a valid sid are left out.
+// Sets in_table, sess, expire and writer of the rows that are there; with RowPlan::lock only of
+// those that nobody else holds locked, which are then locked by us. Rows without a valid sid are
+// left out.
 void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count);
 // Inserts what Redis holds. ERROR serialization_failure when somebody else was faster; unless
 // `carefully`, that may be unique_violation.

@@ -62,6 +62,7 @@ void look_at_backlog(Refresh *refresh) {
 		return;
 	mirror->coalesced_at = now;
 	coalesce_outbox(refresh->store.id, mirror->away_since);
+	reset_outbox_reader(&mirror->outbox); // which knew what is gone now
 }
 
 void read_state(void *argument) {
