@@ -72,6 +72,14 @@ for my $owner ('dual_redis_primary', 'dual_pg_primary')
 	value_becomes('a', '{"n": 3}', 'a merge');
 	sql(q{UPDATE sessions SET sess = '{"n": 4}' WHERE sid = 'a'});
 	value_becomes('a', '{"n": 4}', 'a direct UPDATE');
+	for my $times (2, 100)
+	{
+		sql("DO \$\$ BEGIN FOR i IN 1..$times LOOP UPDATE sessions SET sess = jsonb_build_object('n', i) WHERE sid = 'a'; END LOOP; END \$\$");
+		value_becomes('a', qq({"n": $times}), "$times changes in one transaction");
+		ok(becomes_true(sub { sql('SELECT count(*) FROM session_store.outbox') == 0 }), 'all of them are settled');
+		$redis->command('SET', 'sess:a', '{"n": 0}', 'EX', 1000);
+		row_becomes('a', 0, 'so that what Redis writes then is later');
+	}
 	sql("INSERT INTO sessions (sid, sess, expire) SELECT 'many_$owner' || i, '{\"n\": 0}', now() + '1 hour' FROM generate_series(1, 300) i");
 	value_becomes("many_${owner}300", '{"n": 0}', 'a direct INSERT of many');
 	sql(q{DELETE FROM sessions WHERE sid LIKE 'many%'});

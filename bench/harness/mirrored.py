@@ -106,7 +106,7 @@ class Mirror:
 						 " FROM session_store.status s JOIN session_store.stat_mirror m USING (store)"
 						 f" WHERE store = '{STORE}'")
 
-	def wait(self, query):
+	def wait(self, query, pause=0.05):
 		started = time.monotonic()
 		while True:
 			rows = self.postgres.sql(query)
@@ -114,7 +114,7 @@ class Mirror:
 				return time.monotonic() - started
 			if time.monotonic() - started > PATIENCE:
 				raise Failure(f"not within {PATIENCE} s: {query}\n{self.postgres.sql('TABLE session_store.status')}")
-			time.sleep(0.05)
+			time.sleep(pause)
 
 	def start_workers(self, running):
 		self.postgres.sql(f"ALTER SYSTEM SET session_store.databases = '{'bench' if running else ''}'")
