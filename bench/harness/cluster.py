@@ -125,7 +125,7 @@ class Postgres(Server):
 
 	stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)	# fast, immediate, gone
 
-	def __init__(self, directory, shared_buffers_mb, with_extension, locale="C.UTF-8", wrapper=()):
+	def __init__(self, directory, shared_buffers_mb, with_extension, locale="C.UTF-8", wrapper=(), naptime="1s"):
 		self.data = directory.file("pg")
 		self.socket_dir = directory.path
 		self.directory = directory
@@ -145,7 +145,7 @@ class Postgres(Server):
 			"checkpoint_timeout": "15min",
 			"autovacuum": "on",
 			# A table that needs vacuum gets it in the run that made the need, not in a peer's.
-			"autovacuum_naptime": "1s",
+			"autovacuum_naptime": naptime,
 			"maintenance_work_mem": "256MB",
 			"timezone": "UTC",
 			"log_timezone": "UTC",

@@ -14,7 +14,7 @@ from .measure import Script, pgbench_command, read_pgbench
 from .mirrored import STORE, sid
 
 ROWS = 20			# of a statement
-WRITERS = 2			# each waits for its own commits
+WRITERS = 8			# each waits for its own commits, for which the disk is busy most of the time
 PHASE = "dual_pg_primary"	# where PostgreSQL's changes are what there is to copy
 PROBES = 20
 LOOK_SECONDS = 0.001	# between two looks at Redis: who looks all the time takes a processor from those that are measured
