@@ -113,16 +113,36 @@ for my $owner ('dual_redis_primary', 'dual_pg_primary')
 	value_becomes('short', '', 'destroy removes from both sides');
 }
 
+# Whatever the payload, what Redis gets is its text as PostgreSQL says it.
+sql(q{INSERT INTO sessions (sid, sess, expire) SELECT 'text' || number, sess, now() + '1 hour'
+	FROM unnest(ARRAY['null', 'true', '0', '-1.50', '1e400', '123456789012345678901234567890.5', '""', '"a"', '[]', '{}',
+		'[[], {}, [{"": []}]]', '{"": {"b": [null, false, -0.10, "", {}], "a": "\"\\\\"}}', '"\\b\\f\\n\\r\\t\"\\\\/"',
+		'"\\u0001\\u001f \\u007f\\u00e9\\u20ac\\ud83d\\ude00"', '"plain \\n\\n, then \\\\\\\\ and more \""',
+		repeat('[', 400) || '1' || repeat(']', 400)]::jsonb[]
+	|| (SELECT array_agg(jsonb_build_array(i, i / 7.0, i % 2 = 0, repeat(chr(33 + i), i), jsonb_build_object(repeat('k', i), i)))
+		FROM generate_series(1, 90) AS i)
+	|| ARRAY(SELECT jsonb_object_agg('key' || i, to_jsonb(repeat(E'\\t"', i))) FROM generate_series(1, 90) AS i)
+	|| ARRAY(SELECT jsonb_agg(repeat(chr(i), i)) FROM generate_series(1, 200) AS i)) WITH ORDINALITY AS odd (sess, number)});
+ok(becomes_true(sub { sql('SELECT count(*) FROM session_store.outbox') == 0 }), 'sessions with all kinds of payloads reach Redis');
+my %texts = map { split / /, $_, 2 } split /\n/, sql(q{SELECT sid || ' ' || sess FROM sessions WHERE sid LIKE 'text%'});
+is(scalar keys %texts, 108, 'all of them are there');
+is_deeply([grep { value($_) ne $texts{$_} } sort keys %texts], [], 'with the text that PostgreSQL gives');
+sql(q{DELETE FROM sessions WHERE sid LIKE 'text%'});
+
 # A Redis that is full refuses to be written, and to be read in a transaction: that is said, and over when there is room.
 $redis->command('SET', 'sess:ends', '{"n": 1}', 'EX', 1000);
 row_becomes('ends', 1, 'a session of Redis');
 my $refusals = log_matches($node, 'Redis refused');
 $redis->command('CONFIG', 'SET', 'maxmemory', '1');
 sql(q{SELECT session_store.upsert('refused', '{"n": 1}', ttl => '1 hour')});
+sql(q{SELECT session_store.upsert('waits' || i, '{"n": 1}', ttl => '1 hour') FROM generate_series(1, 40) i});
 ok(wait_for_status($node, '^failing: Redis refused .*: OOM'), 'a full Redis is said');
+sql('VACUUM FULL session_store.outbox'); # what the mirror has seen in it is elsewhere now
 $redis->command('DEL', 'sess:ends');
 $redis->command('CONFIG', 'SET', 'maxmemory', '0');
 value_becomes('refused', '{"n": 1}', 'what was refused comes when there is room');
+is(scalar(grep { value_becomes("waits$_", '{"n": 1}', "waits$_") } 1 .. 40), 40, 'all of it');
+ok(becomes_true(sub { sql('SELECT count(*) FROM session_store.outbox') == 0 }), 'and nothing is left of it in the outbox');
 row_becomes('ends', 'none', 'and what ended in it meanwhile');
 ok(wait_for_status($node, '^in sync'), 'and all is well');
 cmp_ok(log_matches($node, 'Redis refused'), '<=', $refusals + 4, 'it was logged once');

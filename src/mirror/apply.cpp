@@ -102,9 +102,12 @@ void decide(Batch *batch, MirrorRow *row, TimestampTz now) {
 // is read, again if need be.
 void read_sides(Batch *batch, MirrorRow **rows, int count) {
 	const MirrorTarget *target = batch->context->target;
-	const OutboxReader *outbox = batch->context->outbox;
+	OutboxReader *outbox = batch->context->outbox;
 	const int32 id = batch->store->id;
 	MemoryContext kept = batch->context->kept;
+	Relation table = table_open(extension_table("outbox"), AccessShareLock);
+	check_outbox_file(outbox, table);
+	table_close(table, NoLock);
 	Chosen known = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
 	Chosen unknown = {static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *))), 0};
 	for (int i = 0; i < count; i++) {
@@ -262,7 +265,7 @@ void settle_pending(Batch *batch, MirrorRow **rows, int count) {
 		return row->pending_count > 0 && !row->push.wanted && !leads_nowhere(row);
 	});
 	if (settled.count > 0)
-		remove_pending(settled.rows, settled.count);
+		remove_pending(batch->context->outbox, batch->store->id, settled.rows, settled.count);
 }
 
 void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
@@ -336,9 +339,10 @@ bool settle_range(Batch *batch, int from, int to, const Counts *counts, FeedErro
 	batch->result->applied += counts->applied;
 	batch->result->unchanged += counts->unchanged;
 	batch->result->evictions += counts->evictions;
+	for (int i = from; i < to; i++)
+		forget_removed(batch->context->outbox, &batch->rows[i]);
 	for (int i = from; i < to; i++) {
-		MirrorRow *row = &batch->rows[i];
-		forget_removed(batch->context->outbox, row);
+		const MirrorRow *row = &batch->rows[i];
 		if (leads_nowhere(row) && !put_back(batch, i, i + 1, error))
 			return false;
 		if (row->push.wanted)
@@ -385,9 +389,15 @@ bool apply_range(Batch *batch, int from, int to, FeedError *error) {
 }
 
 // What Redis took is settled in the outbox.
+struct Settling {
+	Batch *batch;
+	Chosen pushed;
+};
+
 void settle_pushed(void *argument) {
-	auto *pushed = static_cast<Chosen *>(argument);
-	remove_pending(pushed->rows, pushed->count);
+	const auto *settling = static_cast<Settling *>(argument);
+	remove_pending(settling->batch->context->outbox, settling->batch->store->id,
+		settling->pushed.rows, settling->pushed.count);
 }
 
 // Begins to send what the rows from..to - 1 want.
@@ -423,7 +433,8 @@ bool settle_pushes(Batch *batch, FeedError *error) {
 	batch->result->pushed += pushed.count;
 	batch->result->conflicts += count - pushed.count;
 	WorkerFailure why;
-	if (!try_worker_transaction(kSettling, settle_pushed, &pushed, &why)) {
+	Settling settling = {batch, pushed};
+	if (!try_worker_transaction(kSettling, settle_pushed, &settling, &why)) {
 		// They are pushed once more, which changes nothing.
 		for (int i = 0; i < pushed.count; i++)
 			if (!put_back(batch, pushed.rows[i]->order, pushed.rows[i]->order + 1, error))

@@ -12,7 +12,7 @@ namespace session_store {
 // What applying needs to know, and where it works.
 struct ApplyContext {
 	MirrorTarget *target;
-	const OutboxReader *outbox;
+	OutboxReader *outbox;
 	MirrorStance stance;
 	bool has_evictions;    // some row is kept though Redis evicted it
 	MemoryContext scratch; // reset for each transaction

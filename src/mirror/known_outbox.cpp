@@ -49,8 +49,7 @@ void clear_known(KnownOutbox *known) {
 		MemoryContextReset(known->context);
 }
 
-void note_known(
-	KnownOutbox *known, int64 sid_hash, std::string_view sid, uint64 xid, const OutboxRow *row) {
+void note_known(KnownOutbox *known, int64 sid_hash, std::string_view sid, const OutboxRow *row) {
 	if (known->sids == nullptr)
 		make_table(known);
 	bool found;
@@ -69,7 +68,8 @@ void note_known(
 	if (rows->crowded)
 		return;
 	add_row(known, rows, row);
-	rows->newest_xid = Max(rows->newest_xid, xid);
+	rows->newest_xid = Max(rows->newest_xid, row->xid);
+	rows->ended |= row->ended;
 }
 
 const KnownRows *find_known(const KnownOutbox *known, int64 sid_hash, std::string_view sid) {
@@ -79,7 +79,7 @@ const KnownRows *find_known(const KnownOutbox *known, int64 sid_hash, std::strin
 	return rows != nullptr && !rows->shared && !rows->crowded && rows->sid == sid ? rows : nullptr;
 }
 
-void forget_known(const KnownOutbox *known, int64 sid_hash, std::string_view sid) {
+void forget_known(KnownOutbox *known, int64 sid_hash, std::string_view sid) {
 	if (known->sids == nullptr)
 		return;
 	KnownRows *rows = find_entry(known, sid_hash, HASH_FIND, nullptr);

@@ -14,6 +14,8 @@ namespace session_store {
 // One row of the outbox; see sql/install/45_outbox.sql.
 struct OutboxRow {
 	ItemPointerData position;
+	uint64 xid; // with seq, the key of the row in its store
+	int32 seq;
 	bool has_digest;
 	int64 digest;
 	bool has_base;
@@ -29,6 +31,7 @@ struct KnownRows {
 	int count;
 	int capacity;
 	uint64 newest_xid;
+	bool ended;   // one of them says so
 	bool shared;  // another sid has this hash: both are looked up
 	bool crowded; // there are more rows than are kept: they are looked up
 };
@@ -40,11 +43,10 @@ struct KnownOutbox {
 };
 
 void clear_known(KnownOutbox *known);
-void note_known(
-	KnownOutbox *known, int64 sid_hash, std::string_view sid, uint64 xid, const OutboxRow *row);
+void note_known(KnownOutbox *known, int64 sid_hash, std::string_view sid, const OutboxRow *row);
 // Null when nothing is known of the sid, or not for sure.
 const KnownRows *find_known(const KnownOutbox *known, int64 sid_hash, std::string_view sid);
 // All rows of the sid were removed, and that is committed.
-void forget_known(const KnownOutbox *known, int64 sid_hash, std::string_view sid);
+void forget_known(KnownOutbox *known, int64 sid_hash, std::string_view sid);
 
 } // namespace session_store

@@ -73,10 +73,14 @@ struct Read {
 	FeedError *error;
 };
 
-int64 row_number(Read *read, int column) {
+int64 number_of(ExtensionScan *scan, int column) {
 	bool is_null;
-	const Datum value = row_value(&read->scan, column, &is_null);
+	const Datum value = row_value(scan, column, &is_null);
 	return column == kSeqColumn ? DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+int64 row_number(Read *read, int column) {
+	return number_of(&read->scan, column);
 }
 
 bool mark_row(Read *read) {
@@ -84,8 +88,7 @@ bool mark_row(Read *read) {
 	const auto *bytes = DatumGetTextPP(row_value(&read->scan, kSidColumn, &is_null));
 	const std::string_view sid(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 	const OutboxRow row = outbox_row(&read->scan);
-	note_known(&read->reader->known, row_number(read, kSidHashColumn), sid,
-		static_cast<uint64>(row_number(read, kXidColumn)), &row);
+	note_known(&read->reader->known, row_number(read, kSidHashColumn), sid, &row);
 	read->left--;
 	return feed_mark(sid, read->error);
 }
@@ -175,6 +178,8 @@ OutboxRow outbox_row(ExtensionScan *scan) {
 	bool is_null;
 	OutboxRow row = {};
 	row.position = scan->slot->tts_tid;
+	row.xid = static_cast<uint64>(number_of(scan, kXidColumn));
+	row.seq = static_cast<int32>(number_of(scan, kSeqColumn));
 	row.digest = DatumGetInt64(row_value(scan, kPayloadDigestColumn, &no_digest));
 	row.has_digest = !no_digest;
 	row.base_expire = DatumGetTimestampTz(row_value(scan, kBaseExpireColumn, &no_base));
@@ -198,6 +203,7 @@ void reset_outbox_reader(OutboxReader *reader) {
 bool read_outbox(OutboxReader *reader, int32 store_id, int limit, FeedError *error) {
 	const TimestampTz now = GetCurrentTimestamp();
 	Read read = {reader, open_extension_scan("outbox", "outbox_pkey", 2), store_id, limit, error};
+	check_outbox_file(reader, read.scan.table);
 	const bool done = read_all_passed(&read) && read_new(&read);
 	close_extension_scan(&read.scan);
 	if (!done) {
@@ -241,6 +247,13 @@ OutboxRange unsettled_range(const OutboxReader *reader) {
 			range.others[range.count++] = xid;
 	}
 	return range;
+}
+
+void check_outbox_file(OutboxReader *reader, Relation outbox) {
+	const Oid file = outbox->rd_rel->relfilenode;
+	if (reader->file != 0 && reader->file != file)
+		reset_outbox_reader(reader);
+	reader->file = file;
 }
 
 bool has_read(const OutboxReader *reader, uint64 xid) {

@@ -34,6 +34,7 @@ struct OutboxReader {
 	TimestampTz settles_since;
 	TimestampTz settles_at; // 0: nothing is awaited
 	KnownOutbox known;
+	Oid file; // of the table, in which what is known has its places; 0: nothing is known
 };
 
 // Of the row that the scan stands on.
@@ -60,6 +61,10 @@ struct OutboxRange {
 	int count;
 };
 OutboxRange unsettled_range(const OutboxReader *reader);
+
+// Starts from the beginning where the open outbox is in another file than what was read: it was
+// rewritten or truncated, and what is known of it is elsewhere, or gone.
+void check_outbox_file(OutboxReader *reader, Relation outbox);
 
 // Whether all rows of that transaction, and of those it had to wait for, have been read.
 bool has_read(const OutboxReader *reader, uint64 xid);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kFirstRows = 2;
 
-enum OutboxColumn { kStoreId = 1, kSid = 5 };
+enum OutboxColumn { kStoreId = 1, kSeq, kXid, kSid = 5 };
 enum TombstoneColumn { kEndedAt = 3, kByRedis = 4 };
 
 // What counts of a row is that it is the first, that it has the digest of the payload that both
@@ -77,11 +77,19 @@ void look_up_sid(ExtensionScan *scan, int32 store_id, Datum sid) {
 	look_up(scan, keys);
 }
 
-// One that is gone already does no harm: only whoever runs the mirror of the store removes any.
-void remove_outbox_row(Relation outbox, ItemPointer position) {
+// One that is gone already does no harm, nor does another that has its place by now. Only whoever
+// runs the mirror of the store removes any.
+void remove_outbox_row(Relation outbox, TupleTableSlot *slot, int32 store_id, OutboxRow *row) {
+	if (!table_tuple_fetch_row_version(outbox, &row->position, SnapshotAny, slot))
+		return;
+	bool is_null;
+	if (DatumGetInt32(slot_getattr(slot, kStoreId, &is_null)) != store_id ||
+		DatumGetInt32(slot_getattr(slot, kSeq, &is_null)) != row->seq ||
+		static_cast<uint64>(DatumGetInt64(slot_getattr(slot, kXid, &is_null))) != row->xid)
+		return;
 	TM_FailureData failure;
 	(void)heap_delete(
-		outbox, position, GetCurrentCommandId(true), InvalidSnapshot, true, &failure, false);
+		outbox, &row->position, GetCurrentCommandId(true), InvalidSnapshot, true, &failure, false);
 }
 
 // Runs a statement about the sids of the rows, as the extension's owner.
@@ -128,7 +136,8 @@ const KnownRows *find_known_rows(const OutboxReader *reader, const MirrorRow *ro
 } // namespace
 
 bool is_known_pending(const OutboxReader *reader, const MirrorRow *row) {
-	return row->judged.valid_sid && find_known_rows(reader, row) != nullptr;
+	const KnownRows *known = row->judged.valid_sid ? find_known_rows(reader, row) : nullptr;
+	return known != nullptr && !known->ended;
 }
 
 // A later transaction would have left the row to itself, or removed it.
@@ -147,6 +156,8 @@ bool take_known_pending(const OutboxReader *reader, MirrorRow *row, MemoryContex
 
 void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, int count,
 	MemoryContext context) {
+	if (count == 0)
+		return;
 	const OutboxRange range = unsettled_range(reader);
 	ExtensionScan scan = open_extension_scan("outbox", "outbox_sid", 2);
 	for (int i = 0; i < count; i++) {
@@ -167,19 +178,25 @@ void read_pending(const OutboxReader *reader, int32 store_id, MirrorRow **rows, 
 
 // The commit waits for the disk: if a crash took it back, what Redis did since would be taken for
 // older than what is pending, and a logout there be undone.
-void remove_pending(MirrorRow **rows, int count) {
+void remove_pending(OutboxReader *reader, int32 store_id, MirrorRow **rows, int count) {
 	ForceSyncCommit();
 	Relation outbox = table_open(extension_table("outbox"), RowExclusiveLock);
-	for (int i = 0; i < count; i++) {
-		for (int j = 0; j < rows[i]->pending_count; j++)
-			remove_outbox_row(outbox, &rows[i]->pending[j].position);
-		rows[i]->pending_count = 0;
-		rows[i]->pending_removed = true;
+	const Oid file = reader->file;
+	check_outbox_file(reader, outbox);
+	if (file == reader->file) { // else they are read again
+		TupleTableSlot *slot = table_slot_create(outbox, nullptr);
+		for (int i = 0; i < count; i++) {
+			for (int j = 0; j < rows[i]->pending_count; j++)
+				remove_outbox_row(outbox, slot, store_id, &rows[i]->pending[j]);
+			rows[i]->pending_count = 0;
+			rows[i]->pending_removed = true;
+		}
+		ExecDropSingleTupleTableSlot(slot);
 	}
 	table_close(outbox, RowExclusiveLock);
 }
 
-void forget_removed(const OutboxReader *reader, MirrorRow *row) {
+void forget_removed(OutboxReader *reader, MirrorRow *row) {
 	if (row->pending_removed)
 		forget_known(&reader->known, row->sid_hash, row->item->sid);
 	row->pending_removed = false;
@@ -270,15 +287,17 @@ Backlog count_backlog(int32 store_id, uint64 xid, int32 seq) {
 		store_id, xid, seq);
 }
 
-void coalesce_outbox(int32 store_id, uint64 xid) {
+bool coalesce_outbox(int32 store_id, uint64 xid) {
 	Oid types[] = {INT4OID, INT8OID};
 	Datum values[] = {Int32GetDatum(store_id), Int64GetDatum(static_cast<int64>(xid))};
 	const Identity saved = enter_extension_owner();
 	SPI_connect();
 	if (SPI_execute_with_args(kCoalesce, 2, types, values, nullptr, false, 0) < 0)
 		elog(ERROR, "could not coalesce the outbox");
+	const bool removed = SPI_processed > 0;
 	SPI_finish();
 	leave_identity(&saved);
+	return removed;
 }
 
 } // namespace session_store

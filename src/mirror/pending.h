@@ -21,8 +21,8 @@ bool take_known_pending(const OutboxReader *reader, MirrorRow *row, MemoryContex
 // Whether that is worth trying.
 bool is_known_pending(const OutboxReader *reader, const MirrorRow *row);
 // Removes from the outbox what is pending. Once that is committed, forget_removed() is due.
-void remove_pending(MirrorRow **rows, int count);
-void forget_removed(const OutboxReader *reader, MirrorRow *row);
+void remove_pending(OutboxReader *reader, int32 store_id, MirrorRow **rows, int count);
+void forget_removed(OutboxReader *reader, MirrorRow *row);
 
 // Sets `tombstone` of the rows.
 void read_tombstones(const StoreSettings *store, MirrorRow **rows, int count, TimestampTz now);
@@ -44,8 +44,9 @@ struct Backlog {
 };
 Backlog count_backlog(int32 store_id, uint64 xid, int32 seq);
 // Removes what says nothing that an earlier row of the sid does not say, of the transactions from
-// `xid` on, of which nothing may have been pushed: Redis holds none of the states between.
-void coalesce_outbox(int32 store_id, uint64 xid);
+// `xid` on, of which nothing may have been pushed: Redis holds none of the states between. Whether
+// there was any.
+bool coalesce_outbox(int32 store_id, uint64 xid);
 
 // One after another.
 struct KeptEvictions {

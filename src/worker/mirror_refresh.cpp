@@ -61,8 +61,8 @@ void look_at_backlog(Refresh *refresh) {
 		now - mirror->coalesced_at < kCoalesceInterval)
 		return;
 	mirror->coalesced_at = now;
-	coalesce_outbox(refresh->store.id, mirror->away_since);
-	reset_outbox_reader(&mirror->outbox); // which knew what is gone now
+	if (coalesce_outbox(refresh->store.id, mirror->away_since))
+		reset_outbox_reader(&mirror->outbox); // which knew what is gone now
 }
 
 void read_state(void *argument) {
@@ -171,6 +171,11 @@ void refresh_if_due() {
 	}
 	if (!refresh.found || !store_is_bound_here(&refresh.store))
 		leave_mirror();
+	if (mirror->leaving && is_dual(refresh.store.phase)) {
+		// Another dual phase, whose changes are not this mirror's to forget.
+		mirror->leaving = false;
+		leave_mirror();
+	}
 	if (!mirror->known && is_dual(refresh.store.phase))
 		begin_following(&refresh);
 	else if (is_dual(refresh.store.phase))
