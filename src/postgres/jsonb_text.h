@@ -1,5 +1,5 @@
-// The text of a jsonb as jsonb_out() gives it. PostgreSQL's own way looks at each byte of a string by
-// itself, which was an eighth of the time of a push.
+// The text of a jsonb as jsonb_out() gives it. PostgreSQL's own way looks at each byte of a string
+// by itself, which was an eighth of the time of a push.
 #pragma once
 
 #include "postgres/pg.h"

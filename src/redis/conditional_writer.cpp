@@ -23,7 +23,8 @@ constexpr std::int64_t kOldExpirySlackMs = 20;
 
 // ARGV: expiry expected (-2: absent, -1: never, empty: any), expiry wanted (-2: remove, -1: never,
 // empty: as it is), and unless the value stays the values expected and wanted. What stays is
-// neither sent nor compared: a touch takes half of Redis' time. 1: written, 0: it is another by now.
+// neither sent nor compared: a touch takes half of Redis' time. 1: written, 0: it is another by
+// now.
 #define SESSION_STORE_COMPARE                                                                      \
 	"local h=redis.pcall('GET',k) "                                                                \
 	"if type(h)=='table' then "                                                                    \
