@@ -118,14 +118,10 @@ sql(q{INSERT INTO sessions (sid, sess, expire) SELECT 'text' || number, sess, no
 	FROM unnest(ARRAY['null', 'true', '0', '-1.50', '1e400', '123456789012345678901234567890.5', '""', '"a"', '[]', '{}',
 		'[[], {}, [{"": []}]]', '{"": {"b": [null, false, -0.10, "", {}], "a": "\"\\\\"}}', '"\\b\\f\\n\\r\\t\"\\\\/"',
 		'"\\u0001\\u001f \\u007f\\u00e9\\u20ac\\ud83d\\ude00"', '"plain \\n\\n, then \\\\\\\\ and more \""',
-		repeat('[', 400) || '1' || repeat(']', 400)]::jsonb[]
-	|| (SELECT array_agg(jsonb_build_array(i, i / 7.0, i % 2 = 0, repeat(chr(33 + i), i), jsonb_build_object(repeat('k', i), i)))
-		FROM generate_series(1, 90) AS i)
-	|| ARRAY(SELECT jsonb_object_agg('key' || i, to_jsonb(repeat(E'\\t"', i))) FROM generate_series(1, 90) AS i)
-	|| ARRAY(SELECT jsonb_agg(repeat(chr(i), i)) FROM generate_series(1, 200) AS i)) WITH ORDINALITY AS odd (sess, number)});
+		repeat('[', 400) || '1' || repeat(']', 400)]::jsonb[]) WITH ORDINALITY AS odd (sess, number)});
 ok(becomes_true(sub { sql('SELECT count(*) FROM session_store.outbox') == 0 }), 'sessions with all kinds of payloads reach Redis');
 my %texts = map { split / /, $_, 2 } split /\n/, sql(q{SELECT sid || ' ' || sess FROM sessions WHERE sid LIKE 'text%'});
-is(scalar keys %texts, 108, 'all of them are there');
+is(scalar keys %texts, 16, 'all of them are there');
 is_deeply([grep { value($_) ne $texts{$_} } sort keys %texts], [], 'with the text that PostgreSQL gives');
 sql(q{DELETE FROM sessions WHERE sid LIKE 'text%'});
 

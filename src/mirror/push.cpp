@@ -5,7 +5,6 @@
 #include "mirror/push.h"
 
 #include "mirror/timestamps.h"
-#include "postgres/jsonb_text.h"
 
 namespace session_store {
 
@@ -19,7 +18,7 @@ void copy_payload(Datum sess, Payload payload, MemoryContext kept, Push *push) {
 		Jsonb *jsonb = DatumGetJsonbP(PointerGetDatum(bytes));
 		StringInfoData text;
 		initStringInfo(&text);
-		append_jsonb(&text, jsonb);
+		(void)JsonbToCString(&text, &jsonb->root, static_cast<int>(VARSIZE(jsonb)));
 		push->value = text.data;
 		push->size = static_cast<size_t>(text.len);
 	} else {
