@@ -118,16 +118,18 @@ def backlog(bench, mirror):
 	bench.say(f"changing {bench.rows:,} sessions while the mirror is stopped")
 	cursor = connect(bench).cursor()
 	cursor.execute("SET synchronous_commit = off")
+	changed = 0
 	for n in range(0, bench.rows, ROWS):
 		cursor.execute(f"UPDATE {STORE} SET sess = jsonb_set(sess, '{{views}}', '7') WHERE sid = ANY (%s)",
 					   ([sid(i) for i in range(n, min(n + ROWS, bench.rows))],))
+		changed += cursor.rowcount
 	mirror.start_workers(True)
 	started = time.monotonic()
 	# Whoever looks at the outbox meets all its dead rows, and takes the time of those that are measured.
-	mirror.wait(f"SELECT pushed >= {bench.rows} FROM session_store.stat_mirror WHERE store = '{STORE}'", 0.5)
+	mirror.wait(f"SELECT pushed >= {changed} FROM session_store.stat_mirror WHERE store = '{STORE}'", 0.5)
 	mirror.wait("SELECT NOT EXISTS (SELECT FROM session_store.outbox)")
 	took = time.monotonic() - started
-	yield "backlog drained", "sessions/s", bench.rows / took, (">=", 30_000)
+	yield "backlog drained", "sessions/s", changed / took, (">=", 30_000)
 
 
 OVERHEADS = {
