@@ -20,6 +20,7 @@
 #include "mirror/rejects.h"
 #include "mirror/rows.h"
 #include "postgres/identity.h"
+#include "postgres/yield.h"
 #include "store/outbox.h"
 #include "worker/worker.h"
 
@@ -278,6 +279,7 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 	const int count = to - from;
 	auto **rows = static_cast<MirrorRow **>(palloc(count * sizeof(MirrorRow *)));
 	for (int i = 0; i < count; i++) {
+		yield_if_due();
 		rows[i] = &batch->rows[from + i];
 		rows[i]->in_table = rows[i]->evicted = rows[i]->pending_removed = false;
 		rows[i]->tombstone = core::Tombstone::none;
@@ -288,10 +290,13 @@ void apply_in_transaction(Batch *batch, int from, int to, Counts *counts) {
 	SPI_connect();
 	MemoryContext spi = MemoryContextSwitchTo(batch->context->scratch);
 	const Identity saved = enter_owner(target->owner);
+	yield_if_due();
 	read_sides(batch, rows, count);
 	read_about(batch, rows, count, now);
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count; i++) {
+		yield_if_due();
 		decide(batch, rows[i], now);
+	}
 	lock_rows(batch, rows, count, now);
 	settle_pending(batch, rows, count);
 	write_rows(batch, rows, count, counts);
@@ -313,6 +318,7 @@ bool try_range(Batch *batch, int from, int to, Counts *counts, WorkerFailure *fa
 		start_worker_transaction(kActivity);
 		MemoryContextSwitchTo(batch->context->scratch);
 		apply_in_transaction(batch, from, to, counts);
+		yield_if_due();
 		commit_worker_transaction();
 	}
 	PG_CATCH();

@@ -16,6 +16,7 @@
 #include "mirror/rejects.h"
 #include "mirror/rows.h"
 #include "postgres/identity.h"
+#include "postgres/yield.h"
 
 namespace session_store {
 
@@ -45,9 +46,11 @@ std::string_view sid_view(Datum sid) {
 void find_missing(Slice *slice) {
 	slice->missing = static_cast<bool *>(palloc0((slice->count + 1) * sizeof(bool)));
 	KeptEvictions kept = open_kept_evictions(slice->target->store.id);
-	for (int i = 0; i < slice->count; i++)
+	for (int i = 0; i < slice->count; i++) {
+		yield_if_due();
 		slice->missing[i] =
 			!feed_seen(sid_view(slice->sids[i])) && !is_kept_eviction(&kept, slice->sids[i]);
+	}
 	close_kept_evictions(&kept);
 }
 

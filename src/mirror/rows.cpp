@@ -1,6 +1,7 @@
 // The statements that a mirror runs on a session table, prepared once.
 #include "mirror/rows.h"
 
+#include "postgres/yield.h"
 #include "store/bulk_insert.h"
 #include "store/probe.h"
 #include "store/write_origin.h"
@@ -202,8 +203,10 @@ bool read_at_once(const MirrorTarget *target, MirrorRow **rows, int count) {
 		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 		Probe probe = begin_probe(store, table, snapshot, Wanted::any);
 		for (int i = 0; i < count; i++)
-			if (rows[i]->judged.valid_sid)
+			if (rows[i]->judged.valid_sid) {
+				yield_if_due();
 				read_probed(&probe, rows[i]);
+			}
 		end_probe(&probe);
 		UnregisterSnapshot(snapshot);
 	}

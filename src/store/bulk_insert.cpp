@@ -5,6 +5,7 @@
 #include "store/bulk_insert.h"
 
 #include "postgres/compat.h"
+#include "postgres/yield.h"
 #include "store/direct_writes.h"
 #include "store/row_rules.h"
 
@@ -52,6 +53,7 @@ void insert_index_entries(Relation table, TupleTableSlot **slots, int count) {
 	InitResultRelInfo(result, table, 0, nullptr, 0);
 	ExecOpenIndices(result, false);
 	for (int i = 0; i < count; i++) {
+		yield_if_due();
 		insert_index_tuples(result, slots[i], state, kAllIndexes);
 		ResetPerTupleExprContext(state);
 	}
@@ -71,6 +73,7 @@ bool insert_many(
 		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsVirtual);
 		store_row(store, &sessions[i], now, slots[i]);
 	}
+	yield_if_due();
 	table_multi_insert(table, slots, count, GetCurrentCommandId(true), 0, nullptr);
 	insert_index_entries(table, slots, count);
 	for (int i = 0; i < count; i++)

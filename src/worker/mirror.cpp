@@ -13,6 +13,7 @@
 #include "core/schedule.h"
 #include "mirror/latch_waiter.h"
 #include "mirror/report.h"
+#include "postgres/yield.h"
 #include "worker/mirror_process.h"
 
 extern "C" {
@@ -325,6 +326,7 @@ void take_turn() {
 		return;
 	if (GetCurrentTimestamp() >= mirror->paused_until) {
 		busy = compare(&error);
+		give_way(is_comparing(&mirror->comparison));
 		FeedState feed;
 		feed_state(&feed);
 		if (feed.connected && GetCurrentTimestamp() >= mirror->paused_until)
