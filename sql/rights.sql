@@ -66,7 +66,7 @@ RESET ROLE;
 GRANT SELECT ON web.sessions TO regress_ss_app;
 REVOKE UPDATE, DELETE ON web.sessions FROM regress_ss_app;
 SET ROLE regress_ss_app;
-SELECT session_store.get('a'), session_store.touch('a');
+SELECT session_store.get('a'), session_store.touch('a', ttl => '2 days');
 SELECT session_store.touch('a', ttl => '3 days');
 SELECT session_store.expire('a');
 RESET ROLE;
