@@ -1,5 +1,5 @@
-# A repartition that is interrupted by crashes of the server, at every phase and at random, under
-# traffic: the store is whole each time, and in the end has the layout that was asked for.
+# A repartition that is interrupted by crashes of the server, at every phase and amid copying, with writes
+# in between: the store is whole each time, and in the end has the layout that was asked for.
 use strict;
 use warnings;
 use IPC::Run;
@@ -22,6 +22,11 @@ SELECT count(session_store.upsert('s' || i, jsonb_build_object('i', i), ttl => (
 	FROM generate_series(1, $rows) i;
 SELECT session_store.upsert('forever', '{"i": 0}', expire => 'infinity');
 CREATE TABLE written (sid text PRIMARY KEY, n int);
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1);
+	RETURN coalesce(NEW, OLD);
+END \$\$;
 SQL
 
 # What must be there whatever happened: every session, and every write that was acknowledged.
@@ -53,28 +58,21 @@ sub crash
 	$node->start;
 }
 
-# Begins or goes on with a repartition, holds it once its state is this, and crashes the server.
+# Begins or goes on with a repartition, holds it when it is to leave the state that this says, and crashes the server.
 sub interrupt
 {
 	my ($interval, $condition) = @_;
+	$node->safe_psql('postgres', <<SQL);
+CREATE OR REPLACE TRIGGER hold BEFORE UPDATE OR DELETE ON session_store.repartitions
+	FOR EACH ROW WHEN ($condition) EXECUTE FUNCTION hold();
+SQL
 	my $holder = $node->background_psql('postgres');
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
 	my ($out, $err) = ('', '');
 	my $call = IPC::Run::start([ 'psql', '-X', '-h', $node->host, '-p', $node->port, '-c', "CALL session_store.repartition('sessions', $interval)", 'postgres' ],
 		'>', \$out, '2>', \$err);
-	$holder->query_safe(<<SQL);
-BEGIN;
-DO \$\$
-BEGIN
-	FOR i IN 1 .. 60000 LOOP
-		PERFORM FROM session_store.repartitions WHERE $condition FOR UPDATE;
-		IF FOUND THEN
-			RETURN;
-		END IF;
-		PERFORM pg_sleep(0.001);
-	END LOOP;
-	RAISE 'the repartition did not come to it';
-END \$\$
-SQL
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
+		"held for $interval where $condition");
 	crash();
 	$call->finish;
 	$holder->quit;
@@ -82,17 +80,20 @@ SQL
 
 for my $interval ("'1 day'", "'6 hours'", 'NULL')
 {
-	interrupt($interval, "phase = 'made'");
+	interrupt($interval, "OLD.phase = 'made'");
 	whole("the table is made, for $interval");
 	write_some();
 	for my $part (1, 4, 8)
 	{
-		interrupt($interval, "phase = 'copying' AND copied >= $rows * $part / 10");
+		interrupt($interval, "OLD.phase = 'copying' AND OLD.copied >= $rows * $part / 10");
 		write_some();
 		whole("some is copied, for $interval");
 	}
-	interrupt($interval, "copied_all OR phase = 'swapped'");
+	interrupt($interval, 'OLD.copied_all');
 	whole("all is copied, for $interval");
+	write_some();
+	interrupt($interval, "OLD.phase = 'swapped'");
+	whole("the new table is in its place, for $interval");
 	write_some();
 	$node->safe_psql('postgres', "CALL session_store.repartition('sessions', $interval)");
 	whole("and the end, for $interval");
