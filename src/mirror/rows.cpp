@@ -3,7 +3,7 @@
 
 #include "postgres/yield.h"
 #include "store/bulk_insert.h"
-#include "store/probe.h"
+#include "store/row_lock.h"
 #include "store/write_origin.h"
 
 extern "C" {
@@ -179,10 +179,12 @@ MirrorRow *find_row(MirrorRow **rows, int count, std::string_view sid) {
 	return low < count && rows[low]->item->sid == sid ? rows[low] : nullptr;
 }
 
-void read_probed(Probe *probe, MirrorRow *row) {
+void read_probed(Probe *probe, MirrorRow *row, bool locks) {
 	if (!find(probe, DatumGetTextPP(row->judged.sid), 0, false).present)
 		return;
-	const TableProbe *at = table_of(probe);
+	TableProbe *at = table_of(probe);
+	if (locks && !lock_found(at, probe->snapshot, LockWaitSkip))
+		return;
 	const Datum sess = slot_getattr(at->slot, at->columns.sess, &row->sess_is_null);
 	row->sess = row->sess_is_null ? 0 : datumCopy(sess, false, -1);
 	bool is_null;
@@ -194,18 +196,20 @@ void read_probed(Probe *probe, MirrorRow *row) {
 }
 
 // Reads by the index, without a statement. What the row holds stays as it is stored: a large
-// payload is fetched when it is looked at. False when the table is not one for that.
-bool read_at_once(const MirrorTarget *target, MirrorRow **rows, int count) {
+// payload is fetched when it is looked at. A statement's SKIP LOCKED waits after all, for who has
+// changed a row again just as it was to be locked. False when the table is not one for that.
+bool read_at_once(const MirrorTarget *target, MirrorRow **rows, int count, bool locks) {
 	Relation table = table_open(target->store.relation, NoLock);
 	Store *store = find_store_of(table);
-	const bool possible = store != nullptr && !store->is_partitioned && may_probe(store, table);
+	const bool possible =
+		store != nullptr && (locks ? may_lock(store, table) : may_probe(store, table));
 	if (possible) {
 		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 		Probe probe = begin_probe(store, table, snapshot, Wanted::any);
 		for (int i = 0; i < count; i++)
 			if (rows[i]->judged.valid_sid) {
 				yield_if_due();
-				read_probed(&probe, rows[i]);
+				read_probed(&probe, rows[i], locks);
 			}
 		end_probe(&probe);
 		UnregisterSnapshot(snapshot);
@@ -217,7 +221,7 @@ bool read_at_once(const MirrorTarget *target, MirrorRow **rows, int count) {
 } // namespace
 
 void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count) {
-	if (plan == RowPlan::read && read_at_once(target, rows, count))
+	if (read_at_once(target, rows, count, plan == RowPlan::lock))
 		return;
 	auto *sids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
 	int n = 0;

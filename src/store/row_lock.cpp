@@ -1,11 +1,26 @@
-// Locking the row of a session in a partitioned table.
+// Locking the row of a session by its index.
 #include "store/row_lock.h"
-
-#include "store/probe.h"
 
 namespace session_store {
 
 namespace {
+
+enum class Attempt : uint8_t { locked, absent, moved };
+
+Attempt try_lock(Store *store, Relation table, text *sid, bool only_look) {
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Probe probe = begin_probe(store, table, snapshot, Wanted::any);
+	Attempt attempt = Attempt::absent;
+	if (find(&probe, sid, DT_NOBEGIN, false).present)
+		attempt = only_look || lock_found(table_of(&probe), snapshot, LockWaitBlock)
+			? Attempt::locked
+			: Attempt::moved;
+	end_probe(&probe);
+	UnregisterSnapshot(snapshot);
+	return attempt;
+}
+
+} // namespace
 
 bool may_lock(Store *store, Relation table) {
 	return may_probe(store, table) &&
@@ -13,32 +28,13 @@ bool may_lock(Store *store, Relation table) {
 		ACLCHECK_OK;
 }
 
-enum class Attempt : uint8_t { locked, absent, moved };
-
-Attempt lock_found(TableProbe *at, Snapshot snapshot) {
+bool lock_found(TableProbe *at, Snapshot snapshot, LockWaitPolicy policy) {
 	TM_FailureData failure;
-	switch (table_tuple_lock(at->table, &at->slot->tts_tid, snapshot, at->slot,
-		GetCurrentCommandId(false), LockTupleExclusive, LockWaitBlock, 0, &failure)) {
-	case TM_Ok:
-	case TM_SelfModified: // by the statement that calls us
-		return Attempt::locked;
-	default:
-		return Attempt::moved;
-	}
+	const TM_Result result = table_tuple_lock(at->table, &at->slot->tts_tid, snapshot, at->slot,
+		GetCurrentCommandId(false), LockTupleExclusive, policy, 0, &failure);
+	// TM_SelfModified: by the statement that calls us.
+	return result == TM_Ok || result == TM_SelfModified;
 }
-
-Attempt try_lock(Store *store, Relation table, text *sid, bool only_look) {
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	Probe probe = begin_probe(store, table, snapshot, Wanted::any);
-	Attempt attempt = Attempt::absent;
-	if (find(&probe, sid, DT_NOBEGIN, false).present)
-		attempt = only_look ? Attempt::locked : lock_found(table_of(&probe), snapshot);
-	end_probe(&probe);
-	UnregisterSnapshot(snapshot);
-	return attempt;
-}
-
-} // namespace
 
 bool lock_row(Store *store, Relation table, text *sid) {
 	bool only_look = !may_lock(store, table) || XactReadOnly;
