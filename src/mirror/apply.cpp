@@ -2,10 +2,10 @@
 //
 // One transaction for a part of the batch: judge each value of Redis, look up what is pending, read
 // the rows, decide; lock in sid order the rows that are to change (those that nobody has: the
-// application never waits for us nor we for it), look at the outbox and the row again, write what differs. What
-// is pending is looked up before the rows are read: a row may then be newer than what is known of
-// it, never older. The rows are read without a lock first, so that a comparison that finds nothing
-// to do writes nothing. An error rolls the batch back and tries its halves.
+// application never waits for us nor we for it), look at the outbox and the row again, write what
+// differs. What is pending is looked up before the rows are read: a row may then be newer than what
+// is known of it, never older. The rows are read without a lock first, so that a comparison that
+// finds nothing to do writes nothing. An error rolls the batch back and tries its halves.
 //
 // What goes to Redis is sent after the commit, and Redis works on it while the next part is
 // applied. Until Redis has taken it its rows stay in the outbox, so that a crash in between repeats
