@@ -79,16 +79,12 @@ int64 number_of(ExtensionScan *scan, int column) {
 	return column == kSeqColumn ? DatumGetInt32(value) : DatumGetInt64(value);
 }
 
-int64 row_number(Read *read, int column) {
-	return number_of(&read->scan, column);
-}
-
 bool mark_row(Read *read) {
 	bool is_null;
 	const auto *bytes = DatumGetTextPP(row_value(&read->scan, kSidColumn, &is_null));
 	const std::string_view sid(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 	const OutboxRow row = outbox_row(&read->scan);
-	note_known(&read->reader->known, row_number(read, kSidHashColumn), sid, &row);
+	note_known(&read->reader->known, number_of(&read->scan, kSidHashColumn), sid, &row);
 	read->left--;
 	return feed_mark(sid, read->error);
 }
@@ -106,7 +102,7 @@ void look_up_from(Read *read, StrategyNumber strategy, uint64 xid) {
 bool read_passed(Read *read, PassedTransaction *passed) {
 	look_up_from(read, BTEqualStrategyNumber, passed->xid);
 	while (next_row(&read->scan)) {
-		const auto seq = static_cast<int32>(row_number(read, kSeqColumn));
+		const auto seq = static_cast<int32>(number_of(&read->scan, kSeqColumn));
 		if (seq <= passed->seq)
 			continue;
 		if (read->left <= 0)
@@ -150,8 +146,8 @@ bool read_new(Read *read) {
 	look_up_from(read, BTGreaterEqualStrategyNumber, from);
 	reader->behind = read->left <= 0;
 	while (!reader->behind && next_row(&read->scan)) {
-		const auto row_xid = static_cast<uint64>(row_number(read, kXidColumn));
-		const auto row_seq = static_cast<int32>(row_number(read, kSeqColumn));
+		const auto row_xid = static_cast<uint64>(number_of(&read->scan, kXidColumn));
+		const auto row_seq = static_cast<int32>(number_of(&read->scan, kSeqColumn));
 		if (row_xid == from && row_seq <= reader->next_seq)
 			continue;
 		if (!mark_row(read))
