@@ -125,13 +125,15 @@ class Postgres(Server):
 
 	stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)	# fast, immediate, gone
 
-	def __init__(self, directory, shared_buffers_mb, with_extension, locale="C.UTF-8", wrapper=(), naptime="1s"):
+	def __init__(self, directory, shared_buffers_mb, with_extension, locale="C.UTF-8", wrapper=(), naptime="1s",
+				 wal_kept_gb=WAL_KEPT_GB):
 		self.data = directory.file("pg")
 		self.socket_dir = directory.path
 		self.directory = directory
 		self.locale = locale
 		self.with_extension = with_extension
 		self.wrapper = list(wrapper)
+		self.wal_kept_gb = wal_kept_gb
 		self.settings = {
 			"listen_addresses": "",
 			"unix_socket_directories": self.socket_dir,
@@ -141,7 +143,7 @@ class Postgres(Server):
 			"full_page_writes": "on",
 			"max_wal_size": "16GB",
 			"min_wal_size": "2GB",
-			"wal_keep_size": f"{WAL_KEPT_GB}GB",
+			"wal_keep_size": f"{wal_kept_gb}GB",
 			"checkpoint_timeout": "15min",
 			"autovacuum": "on",
 			# A table that needs vacuum gets it in the run that made the need, not in a peer's.
@@ -182,7 +184,7 @@ class Postgres(Server):
 		"""
 		account = server_account()
 		zeros = bytes(WAL_SEGMENT_BYTES)
-		for n in range(2, 2 + (WAL_KEPT_GB << 30) // WAL_SEGMENT_BYTES):
+		for n in range(2, 2 + (self.wal_kept_gb << 30) // WAL_SEGMENT_BYTES):
 			path = os.path.join(self.data, "pg_wal", f"00000001{n // 256:08X}{n % 256:08X}")
 			with open(path, "wb") as segment:
 				segment.write(zeros)
