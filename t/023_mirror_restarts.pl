@@ -94,7 +94,7 @@ cmp_ok(stat_mirror($node, 'gaps'), '>=', 5, 'the gaps are counted');
 # An overrun of the output buffer: the hints of 60,000 keys that nobody reads.
 $redis->command('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 100kb 50kb 1');
 my $mirror = mirror_pid($node);
-kill 'STOP', $mirror;
+stop_process($node, $mirror);
 $redis->commands(map { ['SET', "sess:burst$_", "{\"n\": $_}", 'EX', 1000] } 1 .. 60_000);
 kill 'CONT', $mirror;
 wait_equal($node, $redis, 'equal after an overrun of the output buffer');

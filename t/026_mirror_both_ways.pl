@@ -171,7 +171,7 @@ sub conflict
 	row_becomes($sid, 'base', "$sid is there");
 	is(sql(q{SELECT session_store.wait_for_mirror('sessions')}), 't', 'and settled');
 	my $pid = mirror_pid($node);
-	kill 'STOP', $pid;
+	stop_process($node, $pid);
 	$in_redis->();
 	$in_postgres->();
 	kill 'CONT', $pid;
@@ -255,7 +255,7 @@ for my $owner ('dual_redis_primary', 'dual_pg_primary')
 	sql("SELECT session_store.set_phase('sessions', '$owner', force => true)");
 	ok(wait_in_sync($node), "in sync in $owner");
 	my $wal_writer = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
-	kill 'STOP', $wal_writer;
+	stop_process($node, $wal_writer);
 	sql(qq{SELECT session_store.upsert('${owner}_' || what, '{"n": "here"}', ttl => '1 hour') FROM unnest('{ended,written}'::text[]) what});
 	value_becomes("${owner}_$_", '{"n": "here"}', 'two sessions go to Redis') for 'ended', 'written';
 	ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM session_store.outbox)'), 'which is settled');

@@ -11,7 +11,7 @@ use Time::HiRes qw(sleep time);
 use Workers;
 
 our @EXPORT = qw(start_mirrored_cluster create_mirrored_store wait_in_sync wait_for_status
-  wait_equal differences stat_mirror mirror_pid);
+  wait_equal differences stat_mirror mirror_pid stop_process);
 
 my $kTimeout = $PostgreSQL::Test::Utils::timeout_default;
 
@@ -72,6 +72,22 @@ sub stat_mirror
 }
 
 sub mirror_pid { my ($node, $store) = @_; return stat_mirror($node, 'pid', $store) }
+
+# Stops a process of the server, but not while it holds what a session's write waits for. The write is of the sid "stopped".
+sub stop_process
+{
+	my ($node, $pid) = @_;
+	for (my $deadline = time + $kTimeout; time < $deadline;)
+	{
+		kill 'STOP', $pid;
+		my $timed_out;
+		$node->psql('postgres', "SELECT session_store.upsert('stopped', '{}', ttl => '1 hour')",
+			timeout => 10, timed_out => \$timed_out);
+		return if !$timed_out;
+		kill 'CONT', $pid;
+	}
+	die "process $pid cannot be stopped without holding up others";
+}
 
 sub copy_text
 {
