@@ -8,6 +8,7 @@ import json
 import time
 
 from . import compare
+from .world import LOGOUT_GUARD
 from .writers import PREFIX
 
 COPIES = 8				# of each case, so that a percentage gives some of them to either owner
@@ -144,6 +145,7 @@ class Conflicts:
 		for sid in sids:
 			self.redis_write(sid, BASE)
 		self.wait_equal()
+		self.world.set_logout_guard("1 hour")		# longer than what follows, however slow it is
 		for sid in sids:
 			if "postgres" in sid:
 				self.world.postgres.rows("SELECT session_store.expire(%s)", (sid,))
@@ -154,6 +156,7 @@ class Conflicts:
 		for sid in sids:
 			self.redis_write(sid, BY_REDIS)
 		found = self.wait_equal()
+		self.world.set_logout_guard(LOGOUT_GUARD)
 		there = compare.numbers(found.postgres) if found else {}
 		for sid in sids:
 			new = "redis-" in sid and owners[sid] == "redis"

@@ -9,7 +9,7 @@ from .servers import DATABASE, OWNERS, Failure, Postgres, Proxy, Redis, poll
 
 STORE = "sessions"
 COMMAND_TIMEOUT = "2s"
-LOGOUT_GUARD = 5			# seconds
+LOGOUT_GUARD = "5 seconds"
 
 
 class World:
@@ -44,7 +44,10 @@ class World:
 		self.options.both &= self.postgres.value("SELECT to_regclass('session_store.outbox') IS NOT NULL")
 		if self.options.both:
 			# Short, so that a sid that was ended is used again within the run.
-			self.postgres.rows(f"UPDATE session_store.stores SET logout_guard = '{LOGOUT_GUARD} seconds'")
+			self.set_logout_guard(LOGOUT_GUARD)
+
+	def set_logout_guard(self, interval):
+		self.postgres.rows("UPDATE session_store.stores SET logout_guard = %s WHERE store = %s", (interval, self.store))
 
 	def _setup(self):
 		yield "CREATE EXTENSION session_store"

@@ -52,8 +52,9 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM session_store.tombstones W
 	0, 'leaves no tombstone of an end in PostgreSQL');
 is($node->safe_psql('postgres', "SELECT count(*) FROM session_store.tombstones WHERE sid = 'a'"),
 	1, 'but one that refuses late writes');
-$redis->command('SET', 'sess:short', '{}', 'PX', 300);
-becomes("SELECT count(*) FROM sessions WHERE sid = 'short'", '1', 'a short session');
+$redis->command('SET', 'sess:short', '{}', 'EX', 1000);
+becomes("SELECT count(*) FROM sessions WHERE sid = 'short'", '1', 'a session');
+is($redis->command('PEXPIRE', 'sess:short', 300), 1, 'which is short now');
 becomes("SELECT session_store.get('short') IS NULL", 't', 'which ends by itself');
 $redis->command('EVAL', "redis.call('SET', 'sess:l1', '1', 'EX', 100) redis.call('DEL', 'sess:early1')", 0);
 becomes("SELECT string_agg(sid, ',') FROM sessions WHERE sid IN ('l1', 'early1')", 'l1', 'a script');

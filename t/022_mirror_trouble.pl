@@ -62,6 +62,8 @@ ok(wait_in_sync($node), 'in sync again');
 
 # Redis is killed, and comes back with older data.
 $redis->command('CONFIG', 'SET', 'save', '3600 1');
+# It answers once in a kilobyte of what it loads: these are so many looks.
+$redis->commands(map { ['SET', "other:$_", join '', map { chr rand 256 } 1 .. 1100] } 1 .. 600);
 $redis->command('SAVE');
 $redis->command('SET', 'sess:lost', '{"lost": true}', 'EX', 1000);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'lost'"), 'a session comes');
@@ -73,7 +75,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM sessions WHERE sid = 'lost
 
 # Redis loads its data for long: it answers, but does not have its keys yet.
 $redis->stop;
-$redis->start('--requirepass', $secret, '--key-load-delay', 20_000, '--loading-process-events-interval-bytes', 1024);
+$redis->start('--requirepass', $secret, '--key-load-delay', 100_000, '--loading-process-events-interval-bytes', 1024);
 ok(wait_for_status($node, '^waiting: .*loading'), 'status says that Redis is loading');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sessions'), 100, 'and nothing is deleted meanwhile');
 $redis->command('CONFIG', 'SET', 'key-load-delay', 0);

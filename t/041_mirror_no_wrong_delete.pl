@@ -75,11 +75,11 @@ wait_equal($node, $redis, 'equal after renames during comparisons');
 is($node->safe_psql('postgres', "SELECT count(*) FROM deleted WHERE sid ~ '^[0-9]'"), 0, 'nothing that kept its name was deleted');
 
 # A session that runs out here while its renewal is held up: cleanup leaves the row, with what only PostgreSQL knows of it.
-$redis->command('SET', 'sess:renewed', '{"renewed": true}', 'PX', 1500);
+$redis->command('SET', 'sess:renewed', '{"renewed": true}', 'PX', 4000);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'renewed'"), 'a short session');
 my $row = $node->safe_psql('postgres', "UPDATE sessions SET user_id = 'anna' WHERE sid = 'renewed' RETURNING version, created_at, user_id");
 $proxy->tell('stall');
-$redis->command('EXPIRE', 'sess:renewed', 1000);
+is($redis->command('EXPIRE', 'sess:renewed', 1000), 1, 'is renewed in Redis');
 ok($node->poll_query_until('postgres', "SELECT expire < clock_timestamp() FROM sessions WHERE sid = 'renewed'"), 'runs out here');
 is($node->safe_psql('postgres', 'CALL session_store.cleanup()'), 0, 'and is not cleaned up');
 $proxy->tell('pass');
@@ -89,7 +89,7 @@ is($node->safe_psql('postgres', "SELECT session_store.get('renewed')"), '{"renew
 is($redis->command('EXISTS', 'sess:renewed'), 1, 'in Redis too');
 
 # One that the mirror knows to have run out on both sides, and whose row is there still, comes back as a new session.
-$redis->command('SET', 'sess:again', '{"again": 1}', 'PX', 1000);
+$redis->command('SET', 'sess:again', '{"again": 1}', 'PX', 3000);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'again'"), 'one more short session');
 $row = $node->safe_psql('postgres', "SELECT version, created_at FROM sessions WHERE sid = 'again'");
 ok($node->poll_query_until('postgres', "SELECT expire < clock_timestamp() - interval '200 ms' FROM sessions WHERE sid = 'again'"), 'has run out');
@@ -99,7 +99,7 @@ wait_equal($node, $redis, 'equal with its successor');
 isnt($node->safe_psql('postgres', "SELECT version, created_at FROM sessions WHERE sid = 'again'"), $row, 'which is another session');
 
 # What has expired on both sides goes once the mirror has seen so.
-$redis->command('SET', 'sess:over', '{}', 'PX', 1500);
+$redis->command('SET', 'sess:over', '{}', 'PX', 3000);
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM sessions WHERE sid = 'over'"), 'another short session');
 ok($node->poll_query_until('postgres', 'CALL session_store.cleanup()', '1'), 'is cleaned up in its time');
 $proxy->tell('stall');

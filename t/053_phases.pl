@@ -106,6 +106,7 @@ refused("'dual_pg_primary'", 'mirror is not in sync \(failing: .*session_store.s
 $node->safe_psql('postgres', "SELECT session_store.upsert('late', '{}')");
 refused("'redis_only'", 'not in sync', 'nor back, since ownership would move');
 $redis->signal('CONT');
+$node->safe_psql('postgres', "ALTER SERVER r OPTIONS (SET command_timeout '60 s')");
 ok(wait_in_sync($node), 'in sync again');
 verified();
 goes("'dual_pg_primary'", 'PostgreSQL owns all');
