@@ -1,7 +1,7 @@
 // The web application of the demo: Express and express-session as they come from npm, with a store that routes each
 // session to the side that owns it (stores.mjs). Run as a process of its own by main.mjs, which gives REDIS_SOCKET,
-// REDIS_PASSWORD, PG_SOCKETS, PG_DATABASE and PG_USER and is told the port over the IPC channel. It outlives its Redis:
-// a request that needs it while it is away is answered with 503.
+// REDIS_PASSWORD, PG_SOCKETS, PG_DATABASE and PG_USER and is told over the IPC channel the port, and that the routing has
+// changed. It outlives its Redis: a request that needs it while it is away is answered with 503.
 
 import express from 'express';
 import session from 'express-session';
@@ -23,7 +23,7 @@ client.on('error', () => {});
 await client.connect();
 const pool = new pg.Pool({ host: process.env.PG_SOCKETS, database: process.env.PG_DATABASE, user: process.env.PG_USER, max: kConnections });
 pool.on('error', () => {});
-const routing = new Routing(pool);
+const routing = new Routing(pool, () => process.send({ owner_changed: true }));
 await routing.start();
 
 const app = express();

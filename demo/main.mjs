@@ -58,7 +58,12 @@ function start_app() {
 		});
 	});
 	ended.catch(() => {});
-	const listening = new Promise((resolve) => { app.once('message', ({ port }) => resolve(port)); });
+	const listening = new Promise((resolve) => {
+		app.on('message', ({ port, owner_changed }) => {
+			if (port) resolve(port);
+			if (owner_changed) users?.owner_changes();
+		});
+	});
 	return { listening, ended };
 }
 

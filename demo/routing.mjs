@@ -13,8 +13,10 @@ export function owner(sid, phase, rollout_percent) {
 
 // Knows the phase as session_store.routing last told it; what it told stays true while PostgreSQL is away.
 export class Routing {
-	constructor(pool) {
+	// learned: called after each change that it learns of.
+	constructor(pool, learned) {
 		this.pool = pool;
+		this.learned = learned;
 	}
 
 	async ask() {
@@ -23,6 +25,7 @@ export class Routing {
 		this.phase = now.phase;
 		this.percent = now.rollout_percent;
 		this.learned_at = Date.now();
+		this.learned();
 	}
 
 	// Asks once, so that there is an answer, and then for ever.

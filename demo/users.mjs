@@ -37,7 +37,7 @@ export class Users {
 		this.totals = { requests: 0, logins: 0, touches: 0, changes: 0, logouts: 0, left: 0, errors: 0, expired: 0, lost: 0, stale: 0, settling: 0 };
 	}
 
-	// To be called before and after what moves sessions to another owner.
+	// To be called before and after what moves sessions to another owner, and when the application has learned of it.
 	owner_changes() {
 		this.owner_changed_at = Date.now();
 	}
