@@ -24,13 +24,14 @@ sub start_mirrored_cluster
 	return $node;
 }
 
-# A store in phase dual_redis_primary. Options: store, payload, prefix, server (options of the
-# foreign server, default its socket), mapping (options of the user mapping), force.
+# A store in phase dual_redis_primary. Options: store, payload, interval (of its partitions, default none), prefix,
+# server (options of the foreign server, default its socket), mapping (options of the user mapping).
 sub create_mirrored_store
 {
 	my ($node, $redis, %options) = @_;
 	my $store = $options{store} // 'sessions';
 	my $payload = $options{payload} // 'jsonb';
+	my $interval = $options{interval} ? "'$options{interval}'" : 'NULL';
 	my $prefix = $options{prefix} // 'sess:';
 	my $server = $options{server} // sprintf "path '%s'", $redis->socket_path;
 	my $mapping =
@@ -38,7 +39,7 @@ sub create_mirrored_store
 	$node->safe_psql('postgres', qq{
 		CREATE SERVER ${store}_redis FOREIGN DATA WRAPPER session_store_redis OPTIONS ($server);
 		$mapping;
-		SELECT session_store.create_store('$store', '$payload');
+		SELECT session_store.create_store('$store', '$payload', $interval);
 		UPDATE session_store.stores SET redis_server = '${store}_redis', redis_prefix = '$prefix' WHERE store = '$store';
 		SELECT session_store.set_phase('$store', 'dual_redis_primary');
 	});
