@@ -3,6 +3,7 @@ package RedisServer;
 
 use strict;
 use warnings;
+use Errno;
 use File::Temp;
 use IO::Socket::UNIX;
 use IPC::Run;
@@ -108,20 +109,29 @@ sub send_commands
 	for (my $sent = 0; $sent < length $bytes;)
 	{
 		my $more = syswrite $socket, $bytes, 1 << 20, $sent;
-		die "sending to Redis: $!" unless defined $more;
-		$sent += $more;
+		die "sending to Redis: $!" unless defined $more || $!{EINTR};
+		$sent += $more // 0;
 	}
+}
+
+# Waits for more of a reply. A Redis that is stopped or goes on is a child of ours that says so: that interrupts a read.
+sub receive
+{
+	my ($self) = @_;
+	my $client = $self->{client};
+	my $more;
+	do { $more = sysread $client->{socket}, $client->{buffer}, 1 << 20, length $client->{buffer} } while (!defined $more && $!{EINTR});
+	return if $more;
+	my $why = defined $more ? 'it closed the connection' : $!;
+	delete $self->{client};
+	die "reading from Redis: $why";
 }
 
 sub read_line
 {
 	my ($self) = @_;
 	my $client = $self->{client};
-	while ($client->{buffer} !~ /\r\n/)
-	{
-		sysread($client->{socket}, $client->{buffer}, 1 << 16, length $client->{buffer})
-		  or do { delete $self->{client}; die 'Redis closed the connection' };
-	}
+	$self->receive while $client->{buffer} !~ /\r\n/;
 	$client->{buffer} =~ s/^(.*?)\r\n//s;
 	return $1;
 }
@@ -130,11 +140,7 @@ sub read_bytes
 {
 	my ($self, $length) = @_;
 	my $client = $self->{client};
-	while (length $client->{buffer} < $length + 2)
-	{
-		sysread($client->{socket}, $client->{buffer}, 1 << 20, length $client->{buffer})
-		  or do { delete $self->{client}; die 'Redis closed the connection' };
-	}
+	$self->receive while length $client->{buffer} < $length + 2;
 	my $bytes = substr $client->{buffer}, 0, $length + 2, '';
 	return substr $bytes, 0, $length;
 }
