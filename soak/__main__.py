@@ -21,6 +21,7 @@ def parse_options():
 	parser.add_argument("--only", action="append", choices=sorted(faults.FAULTS), metavar="FAULT",
 						help="one of " + ", ".join(sorted(faults.FAULTS)))
 	parser.add_argument("--one-way", dest="both", action="store_false", help="writers on Redis only")
+	parser.add_argument("--partitioned", action="store_true", help="a store with partitions of an hour")
 	parser.add_argument("--rounds", type=int, help="at most so many quiet periods")
 	parser.add_argument("--patience", type=float, default=60, help="seconds to wait for both sides to be equal")
 	options = parser.parse_args()

@@ -92,9 +92,11 @@ class Conflicts:
 
 	def postgres_changes(self, sids):
 		table = self.world.table()
+		by_statement = (f"INSERT INTO {table} (sid, sess, expire) VALUES (%s, %s, to_timestamp(%s)) ON CONFLICT (sid)"
+						" DO UPDATE SET sess = EXCLUDED.sess, expire = EXCLUDED.expire")
+		by_function = "SELECT session_store.upsert(%s, %s, expire => to_timestamp(%s))"
 		statements = {
-			"write": (f"INSERT INTO {table} (sid, sess, expire) VALUES (%s, %s, to_timestamp(%s)) ON CONFLICT (sid)"
-					  " DO UPDATE SET sess = EXCLUDED.sess, expire = EXCLUDED.expire", ("sid", "sess", "expire")),
+			"write": (by_function if self.world.options.partitioned else by_statement, ("sid", "sess", "expire")),
 			"touch": ("SELECT session_store.touch(%s, expire => to_timestamp(%s))", ("sid", "expire")),
 			"change": (f"UPDATE {table} SET sess = %s WHERE sid = %s", ("sess", "sid")),
 			"log_out": ("SELECT session_store.expire(%s)", ("sid",)),

@@ -60,7 +60,9 @@ class World:
 			yield f"GRANT USAGE ON FOREIGN SERVER soak_redis TO {owner}"
 			yield f"CREATE SCHEMA {owner} AUTHORIZATION {owner}"
 			yield f"GRANT CREATE, USAGE ON SCHEMA {owner} TO {OWNERS[0]}, {OWNERS[1]}"
-		yield (f"SET ROLE {OWNERS[0]}; SELECT session_store.create_store('{STORE}', table_schema => '{OWNERS[0]}');"
+		interval = "'1 hour'" if self.options.partitioned else "NULL"
+		yield (f"SET ROLE {OWNERS[0]}; SELECT session_store.create_store('{STORE}', table_schema => '{OWNERS[0]}',"
+			   f" partition_interval => {interval});"
 			   f" UPDATE session_store.stores SET redis_server = 'soak_redis' WHERE store = '{STORE}'; RESET ROLE")
 		yield f"SELECT session_store.set_phase('{STORE}', 'dual_redis_primary')"
 
