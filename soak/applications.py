@@ -8,6 +8,7 @@ from .writers import Paused
 
 ROWS = 6
 EXPECTED = ("42P01", "3F000")			# the table has just got another name or schema
+MOVED = "40001"			# a statement waited for a row that then went to another partition: to be tried again
 
 
 class Connected(Paused):
@@ -19,6 +20,7 @@ class Connected(Paused):
 		self.connection = None
 		self.transactions = 0
 		self.deadlocks = 0
+		self.moved = 0
 		self.failures = {}			# SQLSTATE -> how often, but for lost connections
 		self.longest = 0.0
 
@@ -39,6 +41,8 @@ class Connected(Paused):
 		code = error.pgcode
 		if code == "40P01":
 			self.deadlocks += 1
+		elif code == MOVED and self.world.options.partitioned:
+			self.moved += 1
 		elif code and not code.startswith("57") and code not in EXPECTED:			# 57: PostgreSQL is going down
 			self.failures[code] = self.failures.get(code, 0) + 1
 		try:

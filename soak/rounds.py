@@ -187,7 +187,7 @@ class Soak:
 			f"faults: {sum(self.faults.values())}: {kinds}",
 			f"writes on Redis: {writer.acknowledged} acknowledged, {writer.failed} without an answer",
 			f"transactions of six rows: {six.transactions}, deadlocks {six.deadlocks}, longest statement"
-			f" {six.longest:.2f} s, errors {dict(six.failures)}",
+			f" {six.longest:.2f} s, errors {dict(six.failures)}{self.moved(six)}",
 			*self.report_both(),
 			f"sessions compared: {self.compared}",
 			f"differences: lost {wrong['lost']}, ghosts {wrong['ghost']}, wrong {wrong['payload'] + wrong['expire']}"
@@ -198,12 +198,16 @@ class Soak:
 			"PASSED" if self.passed else "FAILED",
 		])
 
+	def moved(self, application):
+		partitioned = self.world.options.partitioned
+		return f", to be tried again for a row that was moved: {application.moved}" if partitioned else ""
+
 	def report_both(self):
 		if self.conflicts is None:
 			return
 		writer = self.postgres_writers[0]
 		yield (f"writes on PostgreSQL: {writer.transactions} transactions, deadlocks {writer.deadlocks}, longest statement"
-			   f" {writer.longest:.2f} s, errors {dict(writer.failures)}")
+			   f" {writer.longest:.2f} s, errors {dict(writer.failures)}{self.moved(writer)}")
 		yield f"conflicts: {self.conflicts.checked} checked, {self.conflicts.wrong} with the wrong outcome"
 
 	@property
