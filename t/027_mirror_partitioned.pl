@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 use FindBin;
+use IPC::Run;
 use lib "$FindBin::RealBin/lib";
 use Mirrored;
 use RedisServer;

@@ -23,7 +23,7 @@ my $script = "\\set s0 random(1, 200)\n" . join('', map { "\\set s$_ random(1, 2
 my $file = PostgreSQL::Test::Utils::tempdir() . '/six.sql';
 append_to_file($file, $script);
 my ($out, $err) = ('', '');
-local $ENV{PGOPTIONS} = "-c lock_timeout=3s";
+local $ENV{PGOPTIONS} = "-c lock_timeout=1s";
 my $application = IPC::Run::start(
 	['pgbench', '-n', '-c', 1, '-T', 5, '-f', $file, '-h', $node->host, '-p', $node->port, 'postgres'],
 	'>', \$out, '2>', \$err);

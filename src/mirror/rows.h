@@ -55,8 +55,8 @@ enum class RowPlan : uint8_t {
 // opened. Rows come sorted by sid. What is allocated is in the current memory context.
 
 // Sets in_table, sess, expire and writer of the rows that are there; with RowPlan::lock only of
-// those that nobody else holds locked, which are then locked by us. Rows without a valid sid are
-// left out.
+// those that nobody else holds locked or has just changed, which are then locked by us. Rows
+// without a valid sid are left out.
 void read_rows(const MirrorTarget *target, RowPlan plan, MirrorRow **rows, int count);
 // Inserts what Redis holds. ERROR serialization_failure when somebody else was faster; unless
 // `carefully`, that may be unique_violation.
